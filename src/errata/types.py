@@ -1,0 +1,54 @@
+"""The nouns that every layer shares: requests, cases and probes. No torch here."""
+
+from dataclasses import dataclass, field
+
+from errata.errors import BadInput
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One fact to write. It knows nothing of its probes: an editor cannot peek at its exam.
+
+    prompt: text that ends where the answer begins, without trailing space; contains `subject`.
+    target_new, target_true: answers without leading space.
+    """
+
+    id: str
+    prompt: str
+    subject: str
+    target_new: str
+    target_true: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "subject", "target_new"):
+            if not getattr(self, name).strip():
+                raise BadInput(f"edit {self.id}: {name} is empty; give the text of the {name}.")
+        if self.subject not in self.prompt:
+            raise BadInput(
+                f"edit {self.id}: the subject {self.subject!r} is not in the prompt {self.prompt!r}; "
+                "name a part of the prompt, letter by letter."
+            )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question and the answer that counts as right."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class EditCase:
+    """A request and its probes.
+
+    paraphrases: prompts that should give `target_new` after the edit (generalization).
+    neighbours: prompts about other subjects whose answer must not change (locality); answer = the true one.
+    portability: questions that follow from the new fact; answer = what follows.
+    """
+
+    request: EditRequest
+    paraphrases: tuple[str, ...] = ()
+    neighbours: tuple[Probe, ...] = ()
+    portability: tuple[Probe, ...] = ()
+    source: str = field(default="", compare=False)
