@@ -1,0 +1,98 @@
+"""Holm, non-inferiority, safe horizon and collapse point on curves made by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errata.stats import curves
+from errata.stats.curves import Curve
+from errata.stats.families import holm
+from errata.stats.paired import PairedDifference, paired_difference, tango
+
+
+def change(n: int, broke: int, fixed: int = 0, right: int | None = None) -> PairedDifference:
+    """n items of which `right` were right before."""
+    right = n - fixed if right is None else right
+    before = [True] * right + [False] * (n - right)
+    after = [False] * broke + [True] * (right - broke) + [True] * fixed + [False] * (n - right - fixed)
+    return paired_difference(before, after)
+
+
+def test_holm_known_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_step_down_procedure(ps: list[float]) -> None:
+    for alpha in (0.01, 0.05, 0.3):
+        rejected: set[int] = set()
+        for step, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+            if ps[index] * (len(ps) - step) > alpha:
+                break
+            rejected.add(index)
+        assert {i for i, p in enumerate(holm(ps)) if p <= alpha} == rejected
+
+
+def test_excluded_loss_is_the_one_sided_limit() -> None:
+    some = change(200, 8, 4, right=120)
+    assert curves.excluded_loss(some) == pytest.approx(-tango(8, 4, 200, 0.90).low)
+    assert curves.excluded_loss(change(50, 0, 30, right=10)) == 0.0
+
+
+def test_a_small_subset_certifies_little() -> None:
+    unchanged = change(60, 0, right=40)
+    assert not curves.noninferior(unchanged, 0.01)
+    assert curves.noninferior(unchanged, 0.05)
+    assert curves.noninferior(change(14042, 351, 351, right=9000), 0.01)
+    assert not curves.noninferior(paired_difference([], []), 0.5)
+
+
+def curve_of(losses: dict[int, dict[str, int]]) -> Curve:
+    return {edits: {name: change(200, lost) for name, lost in row.items()} for edits, row in losses.items()}
+
+
+HOLDS_THEN_BREAKS = curve_of(
+    {1: {"a": 0, "b": 0}, 10: {"a": 2, "b": 1}, 100: {"a": 4, "b": 12}, 300: {"a": 60, "b": 90}, 1000: {"a": 0, "b": 0}}
+)
+
+
+def test_safe_horizon_ends_at_the_first_failure_even_if_later_ones_pass() -> None:
+    assert curves.safe_horizon(HOLDS_THEN_BREAKS, 0.05) == 10
+    assert curves.safe_horizon(HOLDS_THEN_BREAKS, 0.001) is None
+    assert curves.safe_horizon({}, 0.05) is None
+    assert curves.safe_horizon({1: {}}, 0.05) is None
+
+
+def test_collapse_point_needs_the_whole_interval() -> None:
+    broken = curves.collapse_point(HOLDS_THEN_BREAKS)
+    assert broken is not None and (broken.benchmark, broken.edits, broken.change.broke) == ("b", 300, 90)
+    assert curves.collapse_point(curve_of({5: {"a": 24}})) is None  # 12 % lost, but the interval holds 8 %
+    assert curves.collapse_point({5: {"a": change(200, 0, right=0)}}) is None
+
+
+def test_first_loss_comes_before_the_collapse() -> None:
+    lost = curves.first_loss(HOLDS_THEN_BREAKS)
+    assert lost is not None and (lost.benchmark, lost.edits) == ("b", 100)
+    gains = {1: {"a": change(200, 0, 100, right=50)}}
+    assert curves.first_loss(gains) is None
+
+
+def test_first_loss_is_corrected_for_the_number_of_benchmarks() -> None:
+    alone = {1: {"a": change(200, 6)}}
+    assert alone[1]["a"].p == pytest.approx(0.03125)
+    assert curves.first_loss(alone) is not None
+    assert curves.first_loss({1: {**alone[1], "b": change(200, 0)}}) is None
+
+
+@pytest.mark.parametrize(("n", "margin"), [(60, 0.1), (200, 0.05), (1000, 0.02), (14042, 0.01), (5, None)])
+def test_certifiable_margin(n: int, margin: float | None) -> None:
+    assert curves.certifiable_margin(n) == margin
+
+
+def test_items_needed_agrees_with_the_margin() -> None:
+    for margin in curves.MARGINS:
+        n = curves.items_needed(margin)
+        assert curves.certifiable_margin(2 * n) in [m for m in curves.MARGINS if m <= margin]
+    assert curves.items_needed(0.01) == 1360
