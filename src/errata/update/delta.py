@@ -22,6 +22,9 @@ class LowRank:
         """What the update adds to the site's output. x: (..., d_in) -> (..., d_out)."""
         return (x @ self.right.T) @ self.left.T
 
+    def to(self, device: torch.device | str) -> "LowRank":
+        return LowRank(self.left.to(device), self.right.to(device))
+
     def norm(self) -> float:
         """Frobenius norm, from the r x r Gram matrices alone, in float64."""
         left, right = self.left.double(), self.right.double()
@@ -41,6 +44,14 @@ class WeightDelta:
     def dense(self, site: str) -> Tensor:
         change = self.sites[site]
         return change.dense() if isinstance(change, LowRank) else change
+
+    def apply(self, site: str, x: Tensor) -> Tensor:
+        """What the update adds to the site's output. x: (..., d_in) -> (..., d_out)."""
+        change = self.sites[site]
+        return change.apply(x) if isinstance(change, LowRank) else x @ change.T
+
+    def to(self, device: torch.device | str) -> "WeightDelta":
+        return WeightDelta({site: change.to(device) for site, change in self.sites.items()})
 
     def norms(self) -> dict[str, float]:
         """Frobenius norm of the change at each site."""

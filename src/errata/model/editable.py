@@ -1,0 +1,222 @@
+"""A Hugging Face causal language model with its edited matrices seen as (d_out, d_in)."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from errata.errors import BadInput
+from errata.model import generation, hooks
+from errata.model.architecture import architecture, check_config
+from errata.model.generation import Generation
+from errata.model.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from errata.update.delta import WeightDelta
+
+
+class EditableModel:
+    """One model, its tokenizer and its row of the architecture table.
+
+    The model is put in evaluation mode and its parameters need no gradients. A *site* is the path of
+    an edited linear map, such as "model.layers.4.mlp.down_proj". UnsupportedModel for a family
+    without a row.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        self.arch = architecture(model.config.model_type)
+        check_config(self.arch, model.config, name)
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.n_layers = len(list(self._module(self.arch.layers).children()))
+
+    def __repr__(self) -> str:
+        return f"EditableModel({self.name!r}, {self.arch.model_type}, {self.n_layers} layers, {self.dtype})"
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def pad_id(self) -> int:
+        """What fills rows behind the mask; any id will do where the tokenizer names none."""
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((int(token) for token in known if token is not None), 0)
+
+    @property
+    def context(self) -> int:
+        """Positions the model has."""
+        return int(self.model.config.max_position_embeddings)
+
+    # Modules and weights
+
+    def site(self, layer: int) -> str:
+        """The path of the layer's down projection."""
+        self.layer(layer)
+        return f"{self.arch.layers}.{layer}.{self.arch.down}"
+
+    def layer_of(self, site: str) -> int:
+        """The layer that a site belongs to. BadInput if it is in none."""
+        head, _, rest = site.partition(f"{self.arch.layers}.")
+        index = rest.split(".")[0]
+        if head or not index.isdigit():
+            raise BadInput(f"{site} is in no layer of {self.name}; layers are {self.arch.layers}.N.")
+        return int(index)
+
+    def layer(self, layer: int) -> nn.Module:
+        if not 0 <= layer < self.n_layers:
+            raise BadInput(f"{self.name} has no layer {layer}; choose from 0 to {self.n_layers - 1}.")
+        return self._module(f"{self.arch.layers}.{layer}")
+
+    def mlp(self, layer: int) -> nn.Module:
+        """The module whose output the residual stream receives (through `mlp_norm` where there is one)."""
+        return self.layer(layer).get_submodule(self.arch.mlp)
+
+    def down(self, layer: int) -> nn.Module:
+        return self.layer(layer).get_submodule(self.arch.down)
+
+    def attention(self, layer: int) -> nn.Module:
+        return self.layer(layer).get_submodule(self.arch.attention)
+
+    def weight(self, site: str) -> Tensor:
+        """The matrix of a site as a (d_out, d_in) view that shares its memory; not for writing."""
+        weight = getattr(self._module(site), "weight", None)
+        if not isinstance(weight, Tensor) or weight.dim() != 2:
+            raise BadInput(f"{site} of {self.name} is not a linear map; the layers' are {self.site(0)} and so on.")
+        inside = site.startswith(f"{self.arch.layers}.")
+        return weight.detach().T if self.arch.transposed and inside else weight.detach()
+
+    def write(self, site: str, value: Tensor) -> None:
+        """Overwrites the matrix of a site. value: (d_out, d_in), cast to the model's dtype.
+
+        Only `EditSession` calls this.
+        """
+        self.weight(site).copy_(value)
+
+    def shared(self, site: str) -> list[str]:
+        """Other parameters that are the same tensor as the site's weight, as tied embeddings are."""
+        weight = self._module(site).weight
+        named = self.model.named_parameters(remove_duplicate=False)
+        return [name for name, parameter in named if parameter is weight and name != f"{site}.weight"]
+
+    def fingerprint(self, through: int | None = None) -> str:
+        """SHA-256 (hex) of names, types, shapes and bytes of all parameters and buffers.
+
+        through: only what comes before the end of this layer: embeddings and layers 0 to `through`.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if through is None or self._is_below(name, through):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _is_below(self, name: str, through: int) -> bool:
+        if name.startswith(f"{self.arch.layers}."):
+            return self.layer_of(name) <= through
+        return not name.startswith((f"{self.arch.norm}.", f"{self.arch.head}."))
+
+    def _module(self, path: str) -> nn.Module:
+        try:
+            return self.model.get_submodule(path)
+        except AttributeError:
+            raise BadInput(
+                f"{self.name} has no module {path}; `errata doctor {self.name}` says what the family has."
+            ) from None
+
+    # Forward passes
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """The model's own logits, (n, t, vocab), scales and soft caps included; differentiable."""
+        batch = batch.to(self.device)
+        output = self.model(
+            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+        )
+        logits: Tensor = output.logits
+        return logits
+
+    @torch.no_grad()
+    def logits(self, batch: TokenBatch) -> Tensor:
+        """As `forward`, in float32 and without gradients."""
+        return self.forward(batch).float()
+
+    def inputs_at(self, batch: TokenBatch, sites: Sequence[str], positions: Tensor | None) -> dict[str, Tensor]:
+        """Inputs of the sites' matrices in float32; the forward pass ends at the last of them.
+
+        positions: (n,), one for each row, for (n, d_in) a site; None gives (n, t, d_in), padding included.
+        """
+        return self._read(batch, {site: self._module(site) for site in sites}, positions, inputs=True)
+
+    def hidden_at(self, batch: TokenBatch, layer: int, positions: Tensor | None) -> Tensor:
+        """The residual stream after a layer, (n, d_model) at `positions` (n,), float32; stops there."""
+        return self._read(batch, {"it": self.layer(layer)}, positions, inputs=False)["it"]
+
+    def mlp_out_at(self, batch: TokenBatch, layer: int, positions: Tensor | None) -> Tensor:
+        """What the layer's MLP module returns, (n, d_model) at `positions` (n,), float32; stops there."""
+        return self._read(batch, {"it": self.mlp(layer)}, positions, inputs=False)["it"]
+
+    @torch.no_grad()
+    def _read(
+        self, batch: TokenBatch, modules: Mapping[str, nn.Module], positions: Tensor | None, *, inputs: bool
+    ) -> dict[str, Tensor]:
+        seen: dict[str, Tensor] = {}
+
+        def note(name: str, tensor: Tensor) -> None:
+            seen[name] = hooks.select(tensor, len(batch.ids), positions)
+            if len(seen) == len(modules):
+                raise hooks.Enough
+
+        handles = [
+            module.register_forward_pre_hook(lambda _, args, name=name: note(name, args[0]))
+            if inputs
+            else module.register_forward_hook(lambda _, args, output, name=name: note(name, hooks.main(output)))
+            for name, module in modules.items()
+        ]
+        with hooks.hooked(handles), suppress(hooks.Enough):
+            self.forward(batch)
+        return {name: seen[name] for name in modules}
+
+    # Functional changes
+
+    def overlay(self, delta: "WeightDelta") -> AbstractContextManager[None]:
+        """Within the context the model computes as if `delta` were added; no weight is touched."""
+        here = delta.to(self.device)
+        handles = [
+            self._module(site).register_forward_hook(
+                lambda _, args, output, site=site: output + here.apply(site, args[0].float()).to(output.dtype)
+            )
+            for site in here.sites
+        ]
+        return hooks.hooked(handles)
+
+    def shifted(self, module: nn.Module, positions: Tensor, delta: Tensor) -> AbstractContextManager[None]:
+        """Within the context `delta` is added to a module's output at one position a row; differentiable.
+
+        positions: (n,), for a batch of n rows; negative leaves a row alone. delta: (d,) or (n, d).
+        """
+
+        def add(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            return hooks.with_main(output, hooks.shift(hooks.main(output), positions, delta))
+
+        return hooks.hooked([module.register_forward_hook(add)])
+
+    # Text
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int = 32, stop: Sequence[str] = ("\n",)) -> list[str]:
+        """Greedy continuations, each up to the first stop string or the end of text."""
+        return [row.text for row in self.generate_full(prompts, max_new_tokens, stop)]
+
+    def generate_full(
+        self, prompts: Sequence[str], max_new_tokens: int = 32, stop: Sequence[str] = ("\n",)
+    ) -> list[Generation]:
+        """As `generate`, with whether each ended by itself and stayed finite."""
+        return generation.generate(self, prompts, max_new_tokens, stop)

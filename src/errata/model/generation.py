@@ -1,0 +1,160 @@
+"""Greedy generation in batches: one prefill, a key-value cache, and finished rows leave the batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from errata.errors import BadInput
+from errata.model.tokens import encode, pad_left
+
+if TYPE_CHECKING:
+    from errata.model.editable import EditableModel
+
+TOKENS_AT_ONCE = 16_384
+"""Cache positions that one batch may fill; bounds its memory."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """text: up to the first stop string or the end of text. clean_stop: it ended by one of them and
+    not by the length limit. finite: all logits were; a row ends at the first that is not.
+    """
+
+    text: str
+    clean_stop: bool
+    finite: bool
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What ends a row. tail: how many last tokens can hold the stop strings, one byte a token at worst."""
+
+    model: "EditableModel"
+    stop: tuple[str, ...]
+    eos: frozenset[int]
+
+    @property
+    def tail(self) -> int:
+        return 4 + max((len(text.encode()) for text in self.stop), default=0)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text = self.model.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def cut(self, text: str) -> str:
+        """The text before the earliest stop string."""
+        return text[: min((text.find(end) for end in self.stop if end in text), default=len(text))]
+
+    def stopped(self, ids: Sequence[int]) -> bool:
+        if not self.stop:
+            return False
+        tail = self.decode(ids[-self.tail :])
+        return any(end in tail for end in self.stop)
+
+
+@dataclass
+class _Row:
+    """A continuation in the making. limit: how many tokens it may have."""
+
+    ends: _Ends
+    limit: int
+    ids: list[int] = field(default_factory=list)
+    clean: bool = False
+    finite: bool = True
+
+    def take(self, token: int, finite: bool) -> bool:
+        """Adds a token; says whether the row goes on."""
+        self.finite = finite
+        if not finite:
+            return False
+        if token in self.ends.eos:
+            self.clean = True
+            return False
+        self.ids.append(token)
+        self.clean = self.ends.stopped(self.ids)
+        return not self.clean and len(self.ids) < self.limit
+
+    def done(self) -> Generation:
+        return Generation(self.ends.cut(self.ends.decode(self.ids)), self.clean, self.finite)
+
+
+@torch.no_grad()
+def generate(
+    model: "EditableModel", prompts: Sequence[str], max_new_tokens: int, stop: Sequence[str]
+) -> list[Generation]:
+    """The most probable continuation of each prompt, token by token, in the order of the prompts."""
+    ends = _Ends(model, tuple(stop), _end_tokens(model))
+    encoded = [encode(model.tokenizer, prompt) for prompt in prompts]
+    done: list[Generation] = [Generation("", False, True)] * len(prompts)
+    for chunk in _chunks([len(ids) for ids in encoded], max_new_tokens):
+        rows = [_Row(ends, min(max_new_tokens, _room(model, encoded[index]))) for index in chunk]
+        _continue(model, [encoded[index] for index in chunk], rows)
+        for index, row in zip(chunk, rows, strict=True):
+            done[index] = row.done()
+    return done
+
+
+def _end_tokens(model: "EditableModel") -> frozenset[int]:
+    """End of text, as the tokenizer and the generation config (one or several) name it."""
+    named = getattr(model.model.generation_config, "eos_token_id", None)
+    several = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (*several, model.tokenizer.eos_token_id) if token is not None)
+
+
+def _room(model: "EditableModel", ids: Sequence[int]) -> int:
+    room = model.context - len(ids)
+    if not ids or room < 1:
+        raise BadInput(
+            f"a prompt of {len(ids)} tokens cannot be continued by {model.name}; "
+            f"give between 1 and {model.context - 1} tokens."
+        )
+    return room
+
+
+def _chunks(lengths: Sequence[int], new: int) -> Iterator[list[int]]:
+    """Indices of rows of similar length, longest first, within the memory bound."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while order:
+        size = max(1, TOKENS_AT_ONCE // (lengths[order[0]] + new))
+        yield order[:size]
+        order = order[size:]
+
+
+def _continue(model: "EditableModel", prompts: Sequence[Sequence[int]], rows: Sequence[_Row]) -> None:
+    """Lets every row take tokens until none goes on."""
+    batch = pad_left(prompts, model.pad_id).to(model.device)
+    cache = DynamicCache(config=model.model.config)
+    ids, mask, positions, active = batch.ids, batch.mask, batch.positions, list(rows)
+    while True:
+        logits = _last_logits(model, ids, mask, positions, cache)
+        tokens = logits.argmax(-1)
+        finite = logits.isfinite().all(-1).tolist()
+        taken = zip(active, tokens.tolist(), finite, strict=True)
+        keep = [slot for slot, (row, token, fine) in enumerate(taken) if row.take(token, fine)]
+        if not keep:
+            return
+        if len(keep) < len(active):
+            chosen = torch.tensor(keep, device=model.device)
+            cache.batch_select_indices(chosen)
+            tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
+            active = [active[slot] for slot in keep]
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
+
+
+def _last_logits(model: "EditableModel", ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """(n, vocab) logits that follow the last token of each row."""
+    output = model.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits: Tensor = output.logits[:, -1]
+    return logits
