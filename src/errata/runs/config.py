@@ -1,0 +1,165 @@
+"""What a run is asked to do: a YAML file, checked key by key. No torch here."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from errata.errors import BadInput
+from errata.runs.layout import RunDir
+
+
+class SecondMomentConfig(BaseModel):
+    """Where second moments that are missing come from.
+
+    corpus: "atlas" or a file of texts. tokens: how many to read, by default ten for each input dimension.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    tokens: int | None = Field(default=None, ge=1)
+
+
+class RunConfig(BaseModel):
+    """One run: edits of `data` written into `model` by `method`, measured after each of `edits` edits.
+
+    model: name or folder. method: as in `errata list methods`; options: its hyperparameters, over its preset.
+    data: name or file of edits. edits: when to measure; 0, the unedited model, is always measured.
+    batch: edits written at once; a batch never crosses a checkpoint, so it may be smaller before one.
+    seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
+    tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
+    name: replaces method-model-data in the folder's name, and changes nothing else.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1)
+    method: str = Field(min_length=1)
+    options: dict[str, Any] = {}
+    data: str = Field(min_length=1)
+    edits: list[int] = Field(min_length=1)
+    batch: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+    tasks: list[str] = []
+    limit: int | None = Field(default=None, ge=1)
+    probe_limit: int = Field(default=100, ge=1)
+    device: str | None = None
+    dtype: str | None = None
+    second_moment: SecondMomentConfig | None = None
+    name: str | None = Field(default=None, min_length=1)
+
+    @field_validator("edits")
+    @classmethod
+    def _ascending(cls, edits: list[int]) -> list[int]:
+        if min(edits) < 0:
+            raise ValueError("numbers of edits cannot be negative")
+        return sorted({0, *edits})
+
+    @field_validator("tasks")
+    @classmethod
+    def _once(cls, tasks: list[str]) -> list[str]:
+        return list(dict.fromkeys(tasks))
+
+
+class Resolved(BaseModel):
+    """What `config.yaml` in a run's folder holds: the config and all that decides the numbers.
+
+    editor: every hyperparameter, preset included. cases: how many edits the run works on. data_sha256: of
+    those cases. versions: of Python, the libraries and Errata; threads and machine decide the last bits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: RunConfig
+    editor: dict[str, Any]
+    model_fingerprint: str
+    data_sha256: str
+    cases: int
+    versions: dict[str, str]
+
+
+def load_config(path: Path) -> RunConfig:
+    """The config in a YAML file, or of the run in the folder `path`. BadInput names what is wrong with it."""
+    file = RunDir(path).config if path.is_dir() else path
+    values = _read_yaml(file)
+    inner = values.get("config")
+    return parse_config(inner if isinstance(inner, dict) else values, str(file))
+
+
+def read_resolved(run: RunDir) -> Resolved:
+    """What the run was started with. BadInput if its config.yaml is damaged or from another version."""
+    try:
+        return Resolved.model_validate(_read_yaml(run.config))
+    except ValidationError as error:
+        raise BadInput(
+            f"{run.config} cannot be read: {_explain(error.errors()[0], Resolved)}. It was changed by hand or written "
+            "by another version; move the folder away and start the run again."
+        ) from error
+
+
+def parse_config(values: Mapping[str, Any], source: str = "config") -> RunConfig:
+    """Check `values`. BadInput names the key, what was found and what would do."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem, RunConfig) for problem in error.errors(include_url=False))
+        raise BadInput(f"{source}: {problems}. Correct it and repeat the command.") from error
+
+
+def to_yaml(resolved: Resolved) -> str:
+    """What `read_resolved` reads again."""
+    return str(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100))
+
+
+def run_name(config: RunConfig) -> str:
+    """The folder's name: method, model, data and eight digits of the hash of everything else."""
+    content = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True, default=str)
+    words = [config.name] if config.name else [config.method, config.model, config.data]
+    return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])
+
+
+def _slug(word: str) -> str:
+    """ "EleutherAI/pythia-1b" -> "pythia-1b", "data/my edits.jsonl" -> "my-edits"."""
+    last = re.split(r"[/\\]", word.rstrip("/\\"))[-1]
+    stem = re.sub(r"\.(jsonl?|csv|parquet|ya?ml|txt)$", "", last)
+    return re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.").lower() or "x"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such config. Write one (docs/runs.md), or name a run's folder.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise BadInput(f"{path} is not YAML: {problem}. Correct it and repeat the command.") from error
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: expected keys and values such as `model: atlas`; found {type(values).__name__}.")
+    return values
+
+
+def _explain(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"], root)
+        near = get_close_matches(str(problem["loc"][-1]), known, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {where!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing"
+    return f"{where}: {problem['msg']}; found {problem['input']!r}"
+
+
+def _known_keys(location: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
+    nested: dict[str, type[BaseModel]] = {"second_moment": SecondMomentConfig, "config": RunConfig}
+    inner = [nested[str(part)] for part in location[:-1] if str(part) in nested]
+    return list((inner[-1] if inner else root).model_fields)

@@ -1,0 +1,103 @@
+"""Configs are checked key by key; the folder's name follows from what decides the numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errata.errors import BadInput
+from errata.runs.config import Resolved, RunConfig, load_config, parse_config, read_resolved, run_name, to_yaml
+from errata.runs.layout import RunDir
+
+BASE: dict[str, Any] = {"model": "atlas", "method": "rome", "data": "atlas", "edits": [10, 1, 10]}
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_checkpoints_are_sorted_and_the_unedited_model_is_always_among_them() -> None:
+    assert parse_config(BASE).edits == [0, 1, 10]
+
+
+def test_tasks_named_twice_are_run_once() -> None:
+    assert parse_config({**BASE, "tasks": ["b", "a", "b"]}).tasks == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"taks": []}, ["run.yaml", "'taks'", "tasks"]),
+        ({"second_moment": {"corpsu": "x"}}, ["second_moment.corpsu", "corpus"]),
+        ({"colour": 1}, ["'colour'", "known keys", "probe_limit"]),
+        ({"batch": 0}, ["batch", "found 0"]),
+        ({"edits": [3, -1]}, ["edits", "negative"]),
+        ({"edits": []}, ["edits"]),
+        ({"edits": "ten"}, ["edits", "'ten'"]),
+        ({"limit": 0}, ["limit", "found 0"]),
+    ],
+)
+def test_wrong_values_are_named(change: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_config({**BASE, **change}, "run.yaml")
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_missing_keys_are_all_named() -> None:
+    with pytest.raises(BadInput, match=r"'method' is missing.*'edits' is missing"):
+        parse_config({"model": "atlas", "data": "atlas"})
+
+
+@pytest.mark.parametrize("text", ["", "- model: atlas", "just words", "model: [", "\tmodel: atlas"])
+def test_files_that_are_not_configs(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadInput, match=r"run\.yaml"):
+        load_config(_file(tmp_path, text))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_yaml_gives_what_the_keys_give(tmp_path: Path) -> None:
+    text = "model: atlas\nmethod: rome\ndata: atlas\nedits: [1, 10]\noptions: {layer: 2}\n"
+    assert load_config(_file(tmp_path, text)) == RunConfig(**{**BASE, "options": {"layer": 2}})
+
+
+def test_the_name_tells_what_and_the_hash_tells_which() -> None:
+    config = parse_config({**BASE, "model": "EleutherAI/pythia-1b", "data": "data/my edits.jsonl"})
+    name = run_name(config)
+    assert name.startswith("rome-pythia-1b-my-edits-") and len(name.rpartition("-")[2]) == 8
+    assert run_name(config.model_copy(update={"seed": 1})) != name
+    assert run_name(parse_config(config.model_dump())) == name
+
+
+def test_a_given_name_changes_the_words_and_not_the_hash() -> None:
+    config = parse_config(BASE)
+    named = config.model_copy(update={"name": "first try"})
+    assert run_name(named) == f"first-try-{run_name(config).rpartition('-')[2]}"
+
+
+def _resolved() -> Resolved:
+    return Resolved(
+        config=parse_config(BASE),
+        editor={"layers": [1, 2], "lr": 0.5},
+        model_fingerprint="ab",
+        data_sha256="cd",
+        cases=10,
+        versions={"torch": "2.13"},
+    )
+
+
+def test_a_run_folder_serves_as_its_config(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(_resolved()), encoding="utf-8")
+    assert read_resolved(RunDir(tmp_path)) == _resolved()
+    assert load_config(tmp_path) == parse_config(BASE)
+
+
+def test_a_damaged_run_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("config: {model: atlas}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"config\.yaml cannot be read"):
+        read_resolved(RunDir(tmp_path))
