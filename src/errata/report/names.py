@@ -1,0 +1,77 @@
+"""What things are called and how they look, the same in every sentence, table and figure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+METHODS = {
+    "rome": "ROME",
+    "r_rome": "R-ROME",
+    "memit": "MEMIT",
+    "emmet": "EMMET",
+    "pmet": "PMET",
+    "alphaedit": "AlphaEdit",
+    "mend": "MEND",
+    "serac": "SERAC",
+    "grace": "GRACE",
+    "kn": "KN",
+    "ft": "FT",
+    "ike": "IKE",
+}
+ABILITIES = {
+    "atlas_mmlu": "World knowledge",
+    "atlas_bbh": "Reasoning",
+    "atlas_gsm8k": "Arithmetic",
+    "atlas_reading": "Reading",
+    "atlas_toxigen": "Safety",
+}
+PROBE_NOTES = {
+    "efficacy": "the edit's own prompt gives the new answer",
+    "generalization": "a paraphrase gives the new answer",
+    "locality": "a neighbour's answer is unchanged",
+    "retention": "an earlier edit still gives the new answer",
+    "portability": "what follows from the edit is answered",
+}
+
+
+@dataclass(frozen=True)
+class Ink:
+    """One colour on a light page and on a dark one, and the point's shape, so that hue never stands alone."""
+
+    light: str
+    dark: str
+    shape: str
+
+
+# Okabe and Ito's colours, told apart by all common kinds of colour blindness, moved just enough to keep a
+# contrast of 3 to 1 on both pages. Grey is kept for the unedited model.
+PALETTE = (
+    Ink("#c8501a", "#f07c45", "circle"),
+    Ink("#0072b2", "#56a8e0", "square"),
+    Ink("#008864", "#35c297", "triangle-up"),
+    Ink("#a8508a", "#dd8fc2", "diamond"),
+    Ink("#9a6b00", "#e0a92e", "triangle-down"),
+    Ink("#5b4fc4", "#a79df5", "cross"),
+    Ink("#2f7f8f", "#6cc5d6", "triangle-right"),
+    Ink("#b3263f", "#f0748a", "triangle-left"),
+)
+_HOME = {"rome": 0, "memit": 1, "r_rome": 2, "alphaedit": 3, "grace": 4, "mend": 5, "pmet": 6, "emmet": 7}
+
+
+def method_title(method: str) -> str:
+    return METHODS.get(method, method)
+
+
+def ability_title(task: str) -> str:
+    return ABILITIES.get(task, task)
+
+
+def inks(methods: Sequence[str]) -> Mapping[str, Ink]:
+    """The look of each method: known ones keep theirs in every report, others take what is left by name."""
+    names = sorted(set(methods))
+    taken = {method: _HOME[method] for method in names if method in _HOME}
+    for method in names:
+        if method not in taken:
+            free = [slot for slot in range(len(PALETTE)) if slot not in taken.values()] or list(range(len(PALETTE)))
+            taken[method] = free[crc32(method.encode()) % len(free)]
+    return {method: PALETTE[slot] for method, slot in taken.items()}

@@ -1,0 +1,166 @@
+"""A finished or unfinished run, read from its folder into arrays. No torch here."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from errata.errors import BadInput
+from errata.records import read_table
+from errata.runs.config import Resolved, read_resolved
+from errata.runs.layout import RunDir, open_run
+from errata.runs.ledger import Entry, read_ledger
+
+PROBES = ("efficacy", "generalization", "locality", "retention", "portability")
+"""Tables about the edits themselves, in the order in which they are shown; all others are abilities."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The rows of one table at one checkpoint, as arrays of length n in the order of the file.
+
+    legacy, clean_stop: NaN where they do not apply. edit: index of the edit, the row's own number where none.
+    """
+
+    table: str
+    edits: int
+    items: tuple[str, ...]
+    correct: NDArray[np.bool_]
+    parsed: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
+    invalid: NDArray[np.bool_]
+    legacy: NDArray[np.float64]
+    clean_stop: NDArray[np.float64]
+    edit: NDArray[np.int64]
+    predicted: tuple[str | None, ...]
+    gold: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of one run that a report needs.
+
+    scores: edits -> table -> rows, of complete tables only. health: edits -> measure -> value.
+    """
+
+    path: Path
+    resolved: Resolved
+    scores: Mapping[int, Mapping[str, Scores]]
+    health: Mapping[int, Mapping[str, float]]
+    ledger: Sequence[Entry]
+
+    @property
+    def method(self) -> str:
+        return self.resolved.config.method
+
+    @property
+    def model(self) -> str:
+        return self.resolved.config.model
+
+    @cached_property
+    def checkpoints(self) -> tuple[int, ...]:
+        return tuple(sorted(self.scores))
+
+    @cached_property
+    def edited(self) -> tuple[int, ...]:
+        """The checkpoints after at least one edit."""
+        return tuple(edits for edits in self.checkpoints if edits)
+
+    @cached_property
+    def tasks(self) -> tuple[str, ...]:
+        """Abilities measured: those of the config first, in its order."""
+        found = {name for tables in self.scores.values() for name in tables if name not in PROBES}
+        asked = [name for name in self.resolved.config.tasks if name in found]
+        return (*asked, *sorted(found.difference(asked)))
+
+    @cached_property
+    def probes(self) -> tuple[str, ...]:
+        found = {name for tables in self.scores.values() for name in tables}
+        return tuple(name for name in PROBES if name in found)
+
+    def get(self, edits: int, table: str) -> Scores | None:
+        return self.scores.get(edits, {}).get(table)
+
+
+def read_results(path: Path) -> Results:
+    """Read the run in the folder `path`. BadInput if there is none, or nothing of it is measured yet."""
+    run = open_run(Path(path))
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        raise BadInput(
+            f"{run.path} has no finished measurement yet, so there is nothing to report. "
+            f"Let it go on: errata run {run.path}"
+        )
+    return Results(
+        run.path,
+        read_resolved(run),
+        {edits: _tables(run, edits) for edits in checkpoints},
+        {edits: _health(run, edits) for edits in checkpoints},
+        read_ledger(run.ledger),
+    )
+
+
+def _tables(run: RunDir, edits: int) -> dict[str, Scores]:
+    return {name: _scores(file, name, edits) for name, file in run.tables(edits).items()}
+
+
+def _scores(file: Path, table: str, edits: int) -> Scores:
+    rows = read_table(file)
+    flags = {name: _flags(rows, name) for name in ("correct", "parsed", "empty", "invalid")}
+    edit = rows.column("edit").to_pylist()
+    return Scores(
+        table=table,
+        edits=edits,
+        items=tuple(rows.column("item").to_pylist()),
+        **flags,
+        legacy=_maybe(rows, "legacy"),
+        clean_stop=_maybe(rows, "clean_stop"),
+        # Rows of no edit are each a cluster of their own: numbers below zero collide with no edit.
+        edit=np.array([-1 - row if index is None else index for row, index in enumerate(edit)], dtype=np.int64),
+        predicted=tuple(rows.column("predicted").to_pylist()),
+        gold=tuple(rows.column("gold").to_pylist()),
+    )
+
+
+def _flags(rows: pa.Table, name: str) -> NDArray[np.bool_]:
+    return np.array(rows.column(name).to_pylist(), dtype=np.bool_)
+
+
+def _maybe(rows: pa.Table, name: str) -> NDArray[np.float64]:
+    values = rows.column(name).to_pylist()
+    return np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
+
+
+def _health(run: RunDir, edits: int) -> dict[str, float]:
+    """Measures that are numbers; JSON has no NaN, so null stands for a value that was not finite."""
+    file = run.health(edits)
+    if not file.is_file():
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return {name: math.nan if value is None else float(value) for name, value in _flatten(values).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{file} is not a JSON object of numbers: {error}. Delete it and run again: errata run {run.path}"
+        ) from error
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, float | None]:
+    """{"norm": {"model.layers.4": 1.0}} -> {"norm/model.layers.4": 1.0}."""
+    flat: dict[str, float | None] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}/")
+        elif value is None or isinstance(value, int | float):
+            flat[f"{prefix}{name}"] = value
+    return flat

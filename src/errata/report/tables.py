@@ -1,0 +1,242 @@
+"""The tables of a report, each built once for every form in which it is written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from errata.report.formats import Column, Table, edits_text, points, share
+from errata.report.measures import Analysis, Flag
+from errata.report.names import PROBE_NOTES, ability_title
+from errata.runs.ledger import Entry
+from errata.stats.curves import Break, excluded_loss
+
+FLAGS: Mapping[Flag, str] = {
+    "invalid": "logits not finite",
+    "collapsed": "collapsed",
+    "lost": "significant loss",
+    "constant": "constant answers",
+    "mute": "mostly empty",
+    "unparsed": "mostly unreadable",
+    "floor": "near chance unedited",
+}
+
+
+def tables(analyses: Sequence[Analysis]) -> list[Table]:
+    """All tables of a report, those without rows left out."""
+    built = [verdicts(analyses), abilities(analyses), edit_success(analyses), health(analyses), ledger(analyses)]
+    return [table for table in built if table.rows]
+
+
+def verdicts(analyses: Sequence[Analysis]) -> Table:
+    margin = analyses[0].margin
+    return Table(
+        "verdicts",
+        "What each run shows",
+        "Efficacy: free generation gives exactly the new answer at the last checkpoint; retained: earlier edits. "
+        "First loss: a benchmark falls significantly (McNemar's exact test, Holm over benchmarks, 5 %). "
+        "Collapse: a whole 95 % interval lies below a loss of a tenth of the unedited accuracy, or the logits are no "
+        f"longer finite. Safe up to: every checkpoint so far excludes a loss of {points(margin, sign=False)} on every "
+        "benchmark (one-sided, 95 %).",
+        (
+            _text("Run", "run"),
+            _text("Model", "model"),
+            Column("Edits", "count", ("edits",)),
+            Column("Efficacy", "share", ("efficacy",)),
+            Column("95 %", "range", ("efficacy_low", "efficacy_high")),
+            Column("Retained", "share", ("retention",)),
+            Column("95 %", "range", ("retention_low", "retention_high")),
+            _text("First loss", "first_loss"),
+            _text("Collapse", "collapse"),
+            _text("Safe up to", "safe"),
+        ),
+        tuple(_verdict(analysis) for analysis in analyses),
+    )
+
+
+def _verdict(analysis: Analysis) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": analysis.label, "model": analysis.results.model, "edits": analysis.last}
+    for probe in ("efficacy", "retention"):
+        measure = analysis.get(analysis.last, probe)
+        if measure is not None:
+            row |= {probe: measure.accuracy, f"{probe}_low": measure.low, f"{probe}_high": measure.high}
+    unknown = None if analysis.curve else "not measured"
+    return row | {
+        "first_loss": unknown or _where(analysis.loss),
+        "collapse": unknown or _where(analysis.collapse),
+        "safe": unknown or ("not shown" if analysis.horizon is None else edits_text(analysis.horizon)),
+    }
+
+
+def _where(found: Break | None) -> str:
+    return "none seen" if found is None else f"{ability_title(found.benchmark)}, {edits_text(found.edits)}"
+
+
+def abilities(analyses: Sequence[Analysis]) -> Table:
+    return Table(
+        "abilities",
+        "Abilities at every checkpoint",
+        "Accuracy is a share of all items, with Wilson's 95 % interval. Change: against the unedited model on the same "
+        "items, in percentage points, with Tango's 95 % score interval for paired rates. p: McNemar's exact test, "
+        "Holm-adjusted over the benchmarks of the checkpoint. Loss excluded: one-sided, 95 %. Chance: of guessing, or "
+        "where answers are free text the best constant answer. Top answer: the most frequent one and its share.",
+        (
+            _text("Run", "run"),
+            Column("Edits", "count", ("edits",)),
+            _text("Benchmark", "benchmark"),
+            Column("Items", "count", ("n",)),
+            Column("Accuracy", "share", ("accuracy",)),
+            Column("95 %", "range", ("low", "high")),
+            Column("Chance", "share", ("chance",)),
+            Column("Change", "points", ("change",)),
+            Column("95 %", "points-range", ("change_low", "change_high")),
+            Column("p", "p", ("p_holm",)),
+            Column("Loss excluded", "points", ("loss_excluded",)),
+            Column("Parsed", "share", ("parsed",)),
+            Column("Empty", "share", ("empty",)),
+            Column("Invalid", "share", ("invalid",)),
+            _text("Top answer", "top"),
+            _text("Note", "note"),
+        ),
+        tuple(
+            _ability(a, edits, task) for a in analyses for edits in a.results.checkpoints for task in a.results.tasks
+        ),
+    )
+
+
+def _ability(analysis: Analysis, edits: int, task: str) -> dict[str, Any]:
+    measure, change = analysis.get(edits, task), analysis.curve.get(edits, {}).get(task)
+    row: dict[str, Any] = {"run": analysis.label, "edits": edits, "task": task, "benchmark": ability_title(task)}
+    if measure is None:
+        return row | {"note": "not measured"}
+    keys = ("n", "accuracy", "chance", "parsed", "empty", "invalid", "top_share")
+    row |= {key: getattr(measure, key) for key in keys}
+    row["note"] = "; ".join(FLAGS[flag] for flag in analysis.flags(edits, task))
+    row["top"] = f"{_shorten(measure.top)} {share(measure.top_share)}"
+    if measure.accuracy is None:
+        return row
+    row |= {"low": measure.low, "high": measure.high}
+    if change is None:
+        return row
+    return row | {
+        "change": change.difference,
+        "change_low": change.low,
+        "change_high": change.high,
+        "broke": change.broke,
+        "fixed": change.fixed,
+        "p": change.p,
+        "p_holm": analysis.adjusted[edits][task],
+        "loss_excluded": excluded_loss(change),
+    }
+
+
+def _shorten(answer: str | None) -> str:
+    if answer is None:
+        return "none"
+    word = " ".join(answer.split())
+    return f"“{word[:16]}…”" if len(word) > 17 else f"“{word}”"
+
+
+def edit_success(analyses: Sequence[Analysis]) -> Table:
+    notes = "; ".join(f"{probe}: {note}" for probe, note in PROBE_NOTES.items())
+    return Table(
+        "edit-success",
+        "Edit success at every checkpoint",
+        f"Free generation, exact match after a natural stop ({notes}). 95 % intervals count the edits rather than the "
+        "prompts where several prompts ask for one edit. Legacy: the older papers' comparison of probabilities, new "
+        "answer against old (for locality reversed); it flatters. Clean stop: the answer ended by itself.",
+        (
+            _text("Run", "run"),
+            Column("Edits", "count", ("edits",)),
+            _text("Probe", "probe"),
+            Column("Prompts", "count", ("n",)),
+            Column("Success", "share", ("success",)),
+            Column("95 %", "range", ("low", "high")),
+            Column("Legacy", "share", ("legacy",)),
+            Column("Clean stop", "share", ("clean_stop",)),
+            Column("Empty", "share", ("empty",)),
+            Column("Invalid", "share", ("invalid",)),
+        ),
+        tuple(
+            _success(a, edits, probe)
+            for a in analyses
+            for edits in a.results.checkpoints
+            for probe in a.results.probes
+            if a.get(edits, probe) is not None
+        ),
+    )
+
+
+def _success(analysis: Analysis, edits: int, probe: str) -> dict[str, Any]:
+    measure = analysis.measures[edits][probe]
+    keys = ("n", "low", "high", "legacy", "clean_stop", "empty", "invalid")
+    row = {"run": analysis.label, "edits": edits, "probe": probe, "success": measure.accuracy}
+    return row | {key: getattr(measure, key) for key in keys}
+
+
+def health(analyses: Sequence[Analysis]) -> Table:
+    found = {name for a in analyses for values in a.results.health.values() for name in values}
+    whole = sorted(name for name in found if "/" not in name)
+    return Table(
+        "health",
+        "Health of the model",
+        "Perplexity is on fixed text. Norms are relative to the unedited weights. An empty cell was not finite.",
+        (
+            _text("Run", "run"),
+            Column("Edits", "count", ("edits",)),
+            *(Column(name.replace("_", " ").capitalize(), "number", (name,)) for name in whole),
+        ),
+        tuple(
+            {"run": a.label, "edits": edits, **values}
+            for a in analyses
+            for edits, values in sorted(a.results.health.items())
+            if values
+        ),
+    )
+
+
+def ledger(analyses: Sequence[Analysis]) -> Table:
+    return Table(
+        "ledger",
+        "What was written",
+        "Batches between checkpoints, from the ledger. Update: the largest norm of one batch's change at one matrix, "
+        "relative to that matrix unedited. Diverged: updates that were not finite and were not applied.",
+        (
+            _text("Run", "run"),
+            Column("Edits from", "count", ("first",)),
+            Column("to", "count", ("edits",)),
+            Column("Applied", "count", ("applied",)),
+            Column("Diverged", "count", ("diverged",)),
+            Column("Skipped", "count", ("skipped",)),
+            Column("Seconds per edit", "number", ("seconds_per_edit",)),
+            Column("Largest update", "number", ("update_max",)),
+            Column("Median update", "number", ("update_median",)),
+        ),
+        tuple(row for a in analyses for row in _stretches(a)),
+    )
+
+
+def _stretches(analysis: Analysis) -> Iterable[dict[str, Any]]:
+    """One row for the batches between two checkpoints."""
+    for first, last in zip(analysis.results.checkpoints, analysis.results.edited, strict=False):
+        entries = [entry for entry in analysis.results.ledger if first < entry.edits <= last]
+        if entries:
+            yield {"run": analysis.label, "first": first + 1, "edits": last, **written(entries)}
+
+
+def written(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Counts of requests by status, seconds for each edit, and norms of the updates relative to the weights."""
+    counts = {
+        status: sum(len(entry.requests) for entry in entries if entry.status == status)
+        for status in ("applied", "diverged", "skipped")
+    }
+    tried = counts["applied"] + counts["diverged"]
+    norms = [norm for entry in entries for norm in entry.relative_norms.values() if norm is not None]
+    return counts | {
+        "seconds_per_edit": sum(entry.seconds for entry in entries) / tried if tried else None,
+        "update_max": max(norms, default=None),
+        "update_median": median(norms) if norms else None,
+    }
+
+
+def _text(title: str, key: str) -> Column:
+    return Column(title, "text", (key,))
