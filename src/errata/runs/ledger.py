@@ -81,9 +81,10 @@ def _entry(line: bytes, path: Path, number: int) -> Entry:
         return _ENTRY.validate_json(line)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         raise BadInput(
-            f"{path}:{number} is not a line of a ledger ({'.'.join(map(str, problem['loc']))} {problem['msg']}). The file "
-            "was changed by hand or written by another version: move the folder away and start the run again."
+            f"{path}:{number} is not a line of a ledger ({what}). The file was changed by hand or written by another "
+            "version: move the folder away and start the run again."
         ) from error
 
 
