@@ -30,7 +30,7 @@ class EditableModel:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.arch = architecture(model.config.model_type)
         check_config(self.arch, model.config, name)
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.train(False).requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
         self.n_layers = len(list(self._module(self.arch.layers).children()))
@@ -40,11 +40,13 @@ class EditableModel:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.dtype
+        dtype: torch.dtype = self.model.dtype
+        return dtype
 
     @property
     def pad_id(self) -> int:
@@ -127,11 +129,12 @@ class EditableModel:
 
     def _module(self, path: str) -> nn.Module:
         try:
-            return self.model.get_submodule(path)
+            module: nn.Module = self.model.get_submodule(path)
         except AttributeError:
             raise BadInput(
                 f"{self.name} has no module {path}; `errata doctor {self.name}` says what the family has."
             ) from None
+        return module
 
     # Forward passes
 

@@ -42,7 +42,7 @@ class _Ends:
         return 4 + max((len(text.encode()) for text in self.stop), default=0)
 
     def decode(self, ids: Sequence[int]) -> str:
-        text = self.model.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
     def cut(self, text: str) -> str:

@@ -12,8 +12,8 @@ class Removable(Protocol):
     def remove(self) -> None: ...
 
 
-class Enough(Exception):  # noqa: N818 - a signal that ends a forward pass early, not an error
-    """Raised in a hook when everything asked for has been seen."""
+class Enough(Exception):
+    """Ends a forward pass early: raised in a hook when everything asked for has been seen."""
 
 
 @contextmanager
