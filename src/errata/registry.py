@@ -7,6 +7,7 @@ the entry point group `errata.editors` (name = "module:Class").
 """
 
 import ast
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -28,18 +30,28 @@ _NOT_METHODS = {"__init__", "base"}
 
 
 @dataclass(frozen=True)
+class Option:
+    """One hyperparameter, as its file states it."""
+
+    name: str
+    type: str
+    default: str
+
+
+@dataclass(frozen=True)
 class EditorInfo:
-    """One method. home: `module:Class`. summary: first line of its file."""
+    """One method. home: `module:Class`. summary: first line of its file. options: in the order of the file."""
 
     name: str
     home: str
     paper: str
     summary: str
+    options: tuple[Option, ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """One capability task. chance: the score of guessing, None where answers are free text."""
+    """One capability task. kind: the harness' output type. chance: the score of guessing, None where it is nil."""
 
     name: str
     summary: str
@@ -84,21 +96,84 @@ def _editors_in(module: str, source: str) -> Iterable[EditorInfo]:
     tree = ast.parse(source)
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
     for node in tree.body:
-        constants = _constants(node) if isinstance(node, ast.ClassDef) else {}
-        if {"name", "paper"} <= constants.keys() and isinstance(node, ast.ClassDef):
-            yield EditorInfo(constants["name"], f"{module}:{node.name}", constants["paper"], summary)
+        if isinstance(node, ast.ClassDef):
+            stated = _constants(node)
+            if {"name", "paper"} <= stated.keys():
+                yield EditorInfo(stated["name"], f"{module}:{node.name}", stated["paper"], summary, tuple(_options(node)))
+
+
+def _fields(node: ast.ClassDef) -> Iterable[tuple[str, str, ast.expr | None]]:
+    """Name, annotation and default of each annotated attribute."""
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            yield item.target.id, ast.unparse(item.annotation), item.value
 
 
 def _constants(node: ast.ClassDef) -> dict[str, Any]:
-    return {
-        item.target.id: item.value.value
-        for item in node.body
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(item.value, ast.Constant)
-    }
+    return {name: value.value for name, _, value in _fields(node) if isinstance(value, ast.Constant)}
+
+
+def _options(node: ast.ClassDef) -> Iterable[Option]:
+    for name, kind, value in _fields(node):
+        if not kind.startswith("ClassVar"):
+            yield Option(name, kind, ast.unparse(value) if value else "required")
 
 
 def _origin(point: EntryPoint) -> str:
     return f"from {point.dist.name}" if point.dist else "from an entry point"
+
+
+@cache
+def tasks() -> Mapping[str, TaskInfo]:
+    """All capability tasks in the package by name; the harness' own tasks can be named as well."""
+    sources = [p for p in files("errata.capability").joinpath("tasks").iterdir() if p.name.endswith(".yaml")]
+    found = [_task(yaml.load(p.read_text("utf-8"), _TaskLoader)) for p in sources]  # noqa: S506: see _TaskLoader
+    return {info.name: info for info in sorted(found, key=lambda info: info.name)}
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """A safe loader to which the harness' `!function module.name` is text."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def _task(fields: Mapping[str, Any]) -> TaskInfo:
+    metadata = fields.get("metadata", {})
+    return TaskInfo(
+        fields["task"],
+        metadata.get("summary", ""),
+        fields.get("num_fewshot", 0),
+        fields["output_type"],
+        metadata.get("chance"),
+    )
+
+
+def datasets() -> Mapping[str, DatasetInfo]:
+    """Where edits come from: named data sets, then the layouts of files that are recognised."""
+    from errata.data.cases import LAYOUTS
+
+    found = [
+        DatasetInfo("atlas", "facts of the embedded world, each with paraphrases, neighbours and two-hop questions"),
+        DatasetInfo("FILE.jsonl", "one edit a line: prompt, subject, target_new; .json and .csv as well"),
+    ]
+    for module in dict.fromkeys(sys.modules[convert.__module__] for convert in LAYOUTS.values()):
+        found.append(DatasetInfo(module.__name__.rpartition(".")[2], f"a file, recognised: {_first_line(module)}"))
+    return {info.name: info for info in found}
+
+
+def models() -> Mapping[str, ModelInfo]:
+    """The models in the package, then the families of which any model can be loaded."""
+    from errata.atlas import MODELS
+    from errata.model.architecture import ARCHITECTURES
+
+    embedded = [ModelInfo(name, "embedded", f"{folder}, in the package") for name, folder in MODELS.items()]
+    families = [ModelInfo(name, "family", f"edited at {row.layers}.N.{row.down}") for name, row in ARCHITECTURES.items()]
+    return {info.name: info for info in [*embedded, *families]}
+
+
+def _first_line(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().partition("\n")[0]
 
 
 def load_editor(name: str, **options: Any) -> "Editor":
@@ -114,12 +189,12 @@ def load_editor(name: str, **options: Any) -> "Editor":
     known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
     for option in options:
         if option not in known:
-            raise BadInput(unknown(f"option of {name}", option, known, f"errata list methods --method {name}"))
+            raise BadInput(unknown(f"option of {name}", option, known, f"errata list methods {name}"))
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
         return kind(**frozen)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{name} does not take these options: {error}. See: errata list methods --method {name}") from error
+        raise BadInput(f"{name} does not take these options: {error}. See: errata list methods {name}") from error
 
 
 def unknown(what: str, name: str, known: Iterable[str], command: str) -> str:

@@ -1,0 +1,90 @@
+"""errata atlas: the embedded world, its benchmarks and its models."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from errata.cli.options import Device, Dtype, Json, Settings, settings
+from errata.cli.output import emit, note, progress, table
+from errata.errors import BadInput
+
+app = typer.Typer(help="The embedded world: its facts, benchmarks and model.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="`atlas`, or the folder of a model trained on it.")] = "atlas",
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Measure what the model card states: facts recalled, benchmarks, single edits."""
+    from errata.atlas.check import check as measure
+    from errata.model.loading import load
+
+    subject = load(model, device=device, dtype=dtype)
+    with progress() as bar:
+        numbers = measure(subject, progress=bar)
+    if json:
+        emit(numbers)
+    else:
+        table(("measure", "value"), [(name, _number(value)) for name, value in _flat(numbers)])
+
+
+def _flat(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested measures as `outer.inner` rows."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in numbers.items():
+        inside = isinstance(value, dict)
+        rows += _flat(value, f"{prefix}{name}.") if inside else [(f"{prefix}{name}", value)]
+    return rows
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(help="Folder of the model; a training that was stopped there goes on.")],
+    change: Settings = None,
+) -> None:
+    """Train an atlas model from scratch, as the one in the package was; --set changes the recipe."""
+    from errata.atlas.train import Recipe
+    from errata.atlas.train import train as run
+
+    try:
+        recipe = Recipe(**settings(change))
+    except TypeError as error:
+        known = ", ".join(f"{name}={value}" for name, value in vars(Recipe()).items())
+        raise BadInput(f"errata atlas train: {error}; the recipe is {known}.") from error
+    with progress() as bar:
+        for line in run(recipe, folder):
+            bar("training", int(line["step"]), int(line["steps"]))
+    note(f"trained; measure it: errata atlas check {folder}")
+    typer.echo(folder)
+
+
+@app.command()
+def world(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the benchmark items as JSONL.")] = None,
+    json: Json = False,
+) -> None:
+    """Count the facts of each relation; with --out, write the benchmark items."""
+    from collections import Counter
+
+    from errata.atlas.world import world as build
+
+    facts = Counter((fact.relation, "real" if fact.real else "invented") for fact in build().facts)
+    if out is not None:
+        from errata.atlas.benchmarks import write_benchmarks
+
+        items = write_benchmarks(out)
+        note(f"wrote {sum(items.values())} items of {len(items)} benchmarks to {out}")
+    rows = [{"relation": relation, "kind": kind, "facts": n} for (relation, kind), n in facts.items()]
+    if json:
+        emit({"facts": sum(facts.values()), "relations": rows})
+    else:
+        table(("relation", "kind", "facts"), [(r, kind, str(n)) for (r, kind), n in facts.items()])
+        typer.echo(f"{sum(facts.values())} facts")

@@ -1,0 +1,54 @@
+"""errata demo: the whole job on the embedded model, in a few minutes."""
+
+import os
+import sys
+import time
+import webbrowser
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from errata.cli.options import Json
+from errata.cli.output import duration, emit, note
+from errata.cli.run import perform
+
+RECIPES = ("demo-rome.yaml", "demo-memit.yaml")
+
+
+def recipes() -> list[Path]:
+    """The run configs of the demo, in the package."""
+    return [Path(str(files("errata.runs") / "recipes" / name)) for name in RECIPES]
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the report.")] = Path("demo"),
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a desktop.")] = True,
+    json: Json = False,
+) -> None:
+    """Edit the embedded model with ROME and MEMIT, measure it after each checkpoint, and report."""
+    from errata.report.html import report
+
+    start = time.monotonic()
+    note("Editing atlas with ROME and MEMIT, one edit after another; measuring at 0, 1, 10 and 100 edits.")
+    runs = [run.path for run in perform(recipes(), out / "runs", workers=2, threads=1)]
+    page = report(runs, out / "report").resolve()
+    if json:
+        emit({"report": str(page), "runs": [str(run) for run in runs], "seconds": round(time.monotonic() - start, 1)})
+        return
+    note(f"Done in {duration(time.monotonic() - start)}. All items instead of a sample: {whole(out)}")
+    typer.echo(page)
+    if show and has_desktop():
+        webbrowser.open(page.as_uri())
+
+
+def whole(out: Path) -> str:
+    return f"errata demo --whole --out {out}"
+
+
+def has_desktop() -> bool:
+    """Whether a browser would open before someone's eyes."""
+    if "CI" in os.environ or not sys.stdout.isatty():
+        return False
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

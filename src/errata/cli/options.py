@@ -1,0 +1,53 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from errata.errors import BadInput
+
+Model = Annotated[str, typer.Option("--model", "-m", help="`atlas`, a folder, or a name on the Hugging Face hub.")]
+Method = Annotated[str, typer.Option("--method", help="Editing method; see `errata list methods`.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; a GPU if there is one when not given.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's own when not given.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Hyperparameter of the method, NAME=VALUE; repeatable.")
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(help="Text for second moments: a file, one document a line, or `atlas`. Default: atlas for atlas models."),
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to.")]
+
+
+def settings(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """NAME=VALUE pairs as a dict, values read as YAML: 3 is a number, [4, 5] a list, true a truth."""
+    return dict(_setting(pair) for pair in pairs or ())
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    name, equals, text = pair.partition("=")
+    if not (equals and name.strip()):
+        raise BadInput(f"--set takes NAME=VALUE, such as --set layer=3; found {pair!r}.")
+    try:
+        return name.strip(), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {pair}: {text!r} is not a YAML value: {error}") from error
+
+
+def layer_range(text: str) -> tuple[int, ...]:
+    """Layers from `3`, `4-8` or `1,3,5-7`, sorted, each once.
+
+    Raises BadInput for anything else.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise BadInput(f"--layers takes numbers and ranges, such as 3 or 4-8 or 1,3,5-7; found {text!r}.")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))

@@ -1,0 +1,33 @@
+"""errata run: do what is missing of runs."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from errata.cli.output import progress
+from errata.runs.layout import RunDir
+
+
+def run(
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG...", help="YAML files, or folders of runs that were started before.")
+    ],
+    root: Annotated[Path, typer.Option(help="Folder of the runs' folders.")] = Path("runs"),
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time. Default: one for each core.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="torch threads of each run; they decide the last bits.")] = 1,
+) -> None:
+    """Edit and measure as configs say. The same command again goes on where a stopped one was."""
+    for folder in perform(configs, root, workers, threads):
+        typer.echo(folder.path)
+
+
+def perform(configs: list[Path], root: Path, workers: int | None, threads: int) -> list[RunDir]:
+    """The runs of those configs, each brought to its end."""
+    from errata.runs.config import load_config
+    from errata.runs.executors import run_all
+
+    loaded = [load_config(path) for path in configs]
+    with progress() as bar:
+        return run_all(loaded, root, workers or min(len(loaded), os.cpu_count() or 1), threads, bar)
