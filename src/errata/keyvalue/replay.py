@@ -1,0 +1,168 @@
+"""The part of a forward pass that an offset at one layer can change, recorded once and run again often.
+
+Rows are aligned so that their lookup tokens share a column. What lies left of that column cannot see
+the offset, and neither can the layers below: the first is kept as attention keys and values, the
+second as the layer's output. The rest runs through the model's own forward, so scales and soft caps
+of the logits are the model's.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from errata.keyvalue.keys import Row
+from errata.model import hooks
+from errata.model.editable import EditableModel
+
+
+@dataclass(frozen=True)
+class Replay:
+    """n rows from their lookup columns on, ready to run again from above one layer.
+
+    ids, positions: (n, t). mask: (n, p + t), p columns lie left of the lookup. stream: (n, t, d_model)
+    output of the layer. past: for each layer keys and values (n, heads, p, d_head).
+    keys: (n, d_in) and values: (n, d_out), input and output of the layer's down projection at the lookup.
+    parts: how many things the layer returns; 0 for a bare tensor.
+    """
+
+    model: EditableModel
+    layer: int
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    stream: Tensor
+    past: tuple[tuple[Tensor, Tensor], ...]
+    keys: Tensor
+    values: Tensor
+    parts: int
+
+    def select(self, rows: Tensor) -> "Replay":
+        """The same for some of the rows. rows: (m,) indices."""
+        kept = {
+            name: getattr(self, name)[rows]
+            for name in ("ids", "positions", "mask", "stream", "keys", "values")
+        }
+        return replace(self, **kept, past=tuple((k[rows], v[rows]) for k, v in self.past))
+
+    def logits(self, shift: Tensor, columns: Tensor) -> Tensor:
+        """Logits (n, c, vocab) with `shift` added to the stream at the lookup; differentiable in shift.
+
+        shift: (n, d_model). columns: (c,), counted from the lookup column.
+        """
+        first = (self.stream[:, :1].to(shift) + shift[:, None]).to(self.stream)
+        stream = torch.cat([first, self.stream[:, 1:]], 1)
+        cache = _Past(self.past) if self.past else None
+        with _resumed(self.model, self.layer, (stream, *[None] * (self.parts - 1)) if self.parts else stream):
+            output = self.model.model(
+                input_ids=self.ids,
+                attention_mask=self.mask,
+                position_ids=self.positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=columns,
+            )
+        logits: Tensor = output.logits
+        return logits
+
+
+class _Past(DynamicCache):
+    """Keys and values that every pass appends its own to, without keeping them."""
+
+    def __init__(self, past: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__(past)  # type: ignore[no-untyped-call]
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        layer = self.layers[layer_idx]
+        return torch.cat([layer.keys, key_states], -2), torch.cat([layer.values, value_states], -2)
+
+
+@torch.no_grad()
+def record(model: EditableModel, layer: int, rows: Sequence[Row]) -> Replay:
+    """One plain pass over the rows.
+
+    The last token of a target is never an input: nothing is read behind it.
+    """
+    inputs = [row.ids[:-1] if row.target else row.ids for row in rows]
+    ids, mask, positions, left = _aligned(inputs, [row.lookup for row in rows], model.pad_id)
+    ids, mask, positions = ids.to(model.device), mask.to(model.device), positions.to(model.device)
+    seen, past = _observed(model, layer, ids, mask, positions)
+    stream, keys, values = (
+        tensor.reshape(*ids.shape, -1)[:, left:] for tensor in (hooks.main(seen["layer"]), seen["key"], seen["value"])
+    )
+    return Replay(
+        model=model,
+        layer=layer,
+        ids=ids[:, left:],
+        positions=positions[:, left:],
+        mask=mask,
+        stream=stream,
+        past=tuple((k[:, :, :left], v[:, :, :left]) for k, v in past) if left else (),
+        keys=_widened(keys[:, 0]),
+        values=_widened(values[:, 0]),
+        parts=len(seen["layer"]) if isinstance(seen["layer"], tuple) else 0,
+    )
+
+
+def _observed(
+    model: EditableModel, layer: int, ids: Tensor, mask: Tensor, positions: Tensor
+) -> tuple[dict[str, Any], list[tuple[Tensor, Tensor]]]:
+    """What the layer returns, its down projection takes and gives, and all layers' attention keys and values."""
+    seen: dict[str, Any] = {}
+    cache = DynamicCache()
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *args: seen.__setitem__(name, args[-1])
+
+    handles = [
+        model.layer(layer).register_forward_hook(note("layer")),
+        model.down(layer).register_forward_pre_hook(lambda _, args: note("key")(args[0])),
+        model.down(layer).register_forward_hook(note("value")),
+    ]
+    with hooks.hooked(handles):
+        model.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return seen, [(entry[0], entry[1]) for entry in cache]
+
+
+def _aligned(rows: Sequence[Sequence[int]], lookups: Sequence[int], pad_id: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    """ids, mask, positions (n, t) with every lookup in one column, and that column."""
+    left = max(lookups)
+    before = [left - lookup for lookup in lookups]
+    width = max(gap + len(row) for gap, row in zip(before, rows, strict=True))
+    after = [width - gap - len(row) for gap, row in zip(before, rows, strict=True)]
+    framed = list(zip(before, rows, after, strict=True))
+    ids = torch.tensor([[*[pad_id] * a, *row, *[pad_id] * b] for a, row, b in framed])
+    mask = torch.tensor([[*[0] * a, *[1] * len(row), *[0] * b] for a, row, b in framed])
+    return ids, mask, (mask.cumsum(1) - 1).clamp_min(0), left
+
+
+@contextmanager
+def _resumed(model: EditableModel, layer: int, output: Any) -> Iterator[None]:
+    """Within the context the layers up to `layer` compute nothing and return `output`."""
+    modules = [model.layer(index) for index in range(layer + 1)]
+    own = [module.__dict__.get("forward") for module in modules]
+    for module in modules:
+        module.__dict__["forward"] = lambda *args, **kwargs: output
+    try:
+        yield
+    finally:
+        for module, forward in zip(modules, own, strict=True):
+            if forward is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = forward
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,79 @@
+"""One least-squares core: the cheapest change of a matrix that moves some keys and spares the rest.
+
+    minimise |(W + D) K - V|^2 + lam |D K0|^2 + beta |D|^2 + |D Kp|^2      with R = V - W K
+    D = R K^T (M + K K^T)^-1,   M = lam C + beta I + H,   H = Kp Kp^T (keys of earlier edits)
+
+MEMIT (arXiv 2210.07229, eq. 14) is beta = 0 and H = 0; ROME (arXiv 2202.05262, eq. 2) is the limit of
+one key with a hard equality. Everything is solved in float64 through the Cholesky factor of M, which
+does not depend on the edits, and an n x n dual (Woodbury); updates stay factors.
+"""
+
+import torch
+from torch import Tensor
+
+from errata.errors import BadInput, Diverged
+from errata.update.delta import LowRank
+
+
+def factor(C: Tensor, weight: float = 1.0, ridge: float = 0.0, history: Tensor | None = None) -> Tensor:
+    """Lower Cholesky factor of weight C + ridge mean(diag(weight C)) I + history, in float64.
+
+    C: (d_in, d_in) second moment, a mean, not a sum. weight: how many samples C stands for.
+    ridge: as a share of the mean eigenvalue of weight C. history: (d_in, d_in) sum of k k^T of past keys.
+    Raises BadInput where the matrix is singular, which more tokens or a ridge cure.
+    """
+    M = C.double() * weight
+    if ridge:
+        M.diagonal().add_(ridge * M.diagonal().mean())
+    if history is not None:
+        M = M + history.to(M)
+    L, failed = torch.linalg.cholesky_ex(M)
+    if failed:
+        raise BadInput(
+            f"the second moment of {C.shape[0]} dimensions is singular (at dimension {int(failed)}): it was built from "
+            "too few tokens, or some neurons never fired. Build it again with more --tokens, or set the option ridge "
+            "(such as 1e-4)."
+        )
+    return L
+
+
+def ridge(K: Tensor, R: Tensor, cholesky: Tensor) -> LowRank:
+    """The update that moves keys K by R at the least cost under M (MEMIT, eq. 14), of rank n at most.
+
+    K: (n, d_in) keys. R: (n, d_out) residuals. cholesky: (d_in, d_in) factor of M, see `factor`.
+    """
+    _check(K, R)
+    keys = K.to(cholesky)
+    Y = torch.cholesky_solve(keys.T, cholesky)
+    gram = torch.eye(len(K), dtype=Y.dtype, device=Y.device) + keys @ Y
+    left = torch.cholesky_solve(R.to(Y), torch.linalg.cholesky((gram + gram.T) / 2)).T
+    return LowRank(left.to(K.dtype).contiguous(), Y.T.to(K.dtype).contiguous())
+
+
+def direction(k: Tensor, cholesky: Tensor | None) -> Tensor:
+    """u = C^-1 k / |C^-1 k|, the row that answers to k and least to other keys (ROME, eq. 2).
+
+    k: (d_in,). cholesky: factor of C, or None to leave the covariance out: u = k / |k|.
+    """
+    solved = k.double() if cholesky is None else torch.cholesky_solve(k.to(cholesky)[:, None], cholesky)[:, 0]
+    return solved / solved.norm()
+
+
+def rank_one(residual: Tensor, k: Tensor, u: Tensor) -> LowRank:
+    """The change along u that moves the output of key k by `residual`: residual u^T / (k^T u).
+
+    residual: (d_out,). k: (d_in,), the key of the denominator. u: (d_in,).
+    """
+    _check(k, residual)
+    left = residual.to(u) / (k.to(u) @ u)
+    return LowRank(left[:, None].to(k.dtype), u[None].to(k.dtype))
+
+
+def alignment(k: Tensor, u: Tensor) -> float:
+    """|cos(k, u)|. Below 0.05 or so the denominator of `rank_one` is tiny and the update explodes."""
+    return float((k.to(u) @ u).abs() / (k.to(u).norm() * u.norm()))
+
+
+def _check(keys: Tensor, residuals: Tensor) -> None:
+    if not (torch.isfinite(keys).all() and torch.isfinite(residuals).all()):
+        raise Diverged("the keys or residuals of this edit are not finite: the model does not survive its earlier edits.")

@@ -1,0 +1,196 @@
+"""What an edited layer should put out at the subject, so that the new answer follows.
+
+An offset delta at the subject's last token is found by gradient descent on
+
+    mean over contexts of the mean over target tokens of -log p(token)
+    + kl KL(p0 | p_delta) at "{subject} is a" + weight_decay |delta| / |v0|^2
+
+(ROME, eq. 4; MEMIT, eq. 16; terms and constants as in the released code, where the decay is a first
+power over a square). Requests do not influence each other: they are rows of one batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from errata.errors import BadInput
+from errata.keyvalue.keys import Layout, Row
+from errata.keyvalue.replay import Replay
+
+Shift = Callable[[Replay, Tensor], Tensor]
+"""(replay of n rows, offsets (n, d)) -> change of the residual stream at the lookup (n, d_model)."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """steps: evaluations of the loss at most. clamp: largest |delta| / |v0|. loss_stop: loss below which to stop."""
+
+    steps: int
+    lr: float
+    weight_decay: float
+    clamp: float
+    kl: float
+    loss_stop: float
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.lr <= 0 or self.clamp <= 0 or self.weight_decay < 0 or self.kl < 0:
+            raise BadInput(
+                f"steps {self.steps}, lr {self.lr}, clamp {self.clamp}, weight_decay {self.weight_decay}, kl {self.kl}: "
+                "steps, lr and clamp must be positive, the others at least 0."
+            )
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was found for one request. offset, origin: (d,), delta and v0. loss: at this offset.
+
+    steps: optimiser steps taken.
+    """
+
+    offset: Tensor
+    origin: Tensor
+    loss: float
+    steps: int
+
+
+def interleave(layouts: Sequence[Layout]) -> list[Row]:
+    """The rows that `optimise` expects: each request's rewriting rows in turn, then all essence rows."""
+    return [row for layout in layouts for row in layout.rows] + [layout.essence for layout in layouts]
+
+
+def bare(layouts: Sequence[Layout]) -> Tensor:
+    """(n,) indices of the bare prompts among the rows of `interleave`."""
+    return torch.arange(len(layouts)) * len(layouts[0].rows)
+
+
+def at_stream(replay: Replay, offsets: Tensor) -> Tensor:
+    """An offset of the residual stream is the stream's change."""
+    return offsets
+
+
+def at_down(replay: Replay, offsets: Tensor) -> Tensor:
+    """An offset of the down projection's output, through the norm that some families put behind it."""
+    norm = replay.model.arch.mlp_norm
+    if norm is None:
+        return offsets
+    module = replay.model.layer(replay.layer).get_submodule(norm)
+    changed: Tensor = module(replay.values + offsets) - module(replay.values)
+    return changed
+
+
+def optimise(
+    replay: Replay, layouts: Sequence[Layout], origins: Tensor, objective: Objective, shift: Shift
+) -> list[Target]:
+    """One offset for each request, in order.
+
+    replay: of `interleave(layouts)`. origins: (n, d), what each request's bare prompt has where the
+    offset goes, v0. As in the released code the loss is looked at before each step, and the last step
+    is left out. A loss that is not finite ends the search; the offset then is what led to it.
+    """
+    found: dict[int, Target] = {}
+    search = _begin(replay, layouts, origins)
+    reference: Tensor | None = None
+    for step in range(objective.steps):
+        offsets = search.offsets.detach().requires_grad_()
+        nll, essence = search.scores(offsets, shift)
+        reference = essence.detach() if reference is None else reference
+        drift = _divergence(reference[search.members], essence)
+        losses = nll + objective.kl * drift + objective.weight_decay * search.decay(offsets)
+        values = losses.detach()
+        done = (values < objective.loss_stop) | ~torch.isfinite(values) | (step == objective.steps - 1)
+        for slot in done.nonzero()[:, 0].tolist():
+            found[search.members[slot]] = Target(search.offsets[slot], search.origins[slot], float(values[slot]), step)
+        if done.all():
+            break
+        (gradient,) = torch.autograd.grad(losses.sum(), offsets)
+        search = search.stepped(gradient, step + 1, objective).select((~done).nonzero()[:, 0])
+    return [found[index] for index in range(len(layouts))]
+
+
+def _divergence(before: Tensor, after: Tensor) -> Tensor:
+    """KL(before | after) of log probabilities (n, vocab). (n,)"""
+    return (before.exp() * (before - after)).sum(-1)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The requests still searched for: a of them, with j rewriting rows and up to t target tokens each.
+
+    members: their places in the order of the call. columns: (c,) from the lookup on, the lookup's first.
+    at: (a, j, t) which of the columns predicts each target token. ids: (a, j, t) the tokens.
+    shares: (a, j, t) 1 / length, 0 behind the end. first, second: (a, d) Adam's moments.
+    """
+
+    replay: Replay
+    members: list[int]
+    columns: Tensor
+    at: Tensor
+    ids: Tensor
+    shares: Tensor
+    origins: Tensor
+    offsets: Tensor
+    first: Tensor
+    second: Tensor
+
+    def scores(self, offsets: Tensor, shift: Shift) -> tuple[Tensor, Tensor]:
+        """Mean negative log likelihood of the targets (a,), and log probabilities at the essence rows (a, vocab)."""
+        a, j, _ = self.at.shape
+        rows = torch.cat([offsets.repeat_interleave(j, 0), offsets])
+        logits = self.replay.logits(shift(self.replay, rows), self.columns)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logp = logits[: a * j].log_softmax(-1).unflatten(0, (a, j))
+        slots = torch.arange(a, device=logp.device)[:, None, None], torch.arange(j, device=logp.device)[None, :, None]
+        picked = logp[(*slots, self.at, self.ids)]
+        return -(picked * self.shares).sum(-1).mean(-1), logits[a * j :, 0].log_softmax(-1)
+
+    def decay(self, offsets: Tensor) -> Tensor:
+        """|delta| / |v0|^2, (a,)."""
+        return offsets.norm(dim=-1) / self.origins.norm(dim=-1).square()
+
+    def stepped(self, gradient: Tensor, step: int, objective: Objective) -> "_Search":
+        """After one step of Adam (as torch's, default betas), clamped to the ball around zero. step: from 1."""
+        first = 0.9 * self.first + 0.1 * gradient
+        second = 0.999 * self.second + 0.001 * gradient.square()
+        scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
+        offsets = self.offsets - objective.lr * first / (1 - 0.9**step) / scale
+        limit = objective.clamp * self.origins.norm(dim=-1, keepdim=True)
+        offsets = offsets * (limit / offsets.norm(dim=-1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
+        return replace(self, offsets=offsets, first=first, second=second)
+
+    def select(self, slots: Tensor) -> "_Search":
+        """The same for some of the requests. slots: (b,) among the a."""
+        a, j, _ = self.at.shape
+        if len(slots) == a:
+            return self
+        rows = torch.cat([(slots[:, None] * j + torch.arange(j, device=slots.device)).flatten(), a * j + slots])
+        names = ("at", "ids", "shares", "origins", "offsets", "first", "second")
+        kept = {name: getattr(self, name)[slots] for name in names}
+        members = [self.members[slot] for slot in slots.tolist()]
+        return replace(self, replay=self.replay.select(rows), members=members, **kept)
+
+
+def _begin(replay: Replay, layouts: Sequence[Layout], origins: Tensor) -> _Search:
+    """The search before its first step, all offsets zero."""
+    rows = [row for layout in layouts for row in layout.rows]
+    shape = (len(layouts), len(layouts[0].rows), max(len(row.target) for row in rows))
+    columns = sorted({0} | {column for row in rows for column in _predicting(row)})
+    at = _filled([[columns.index(column) for column in _predicting(row)] for row in rows], shape)
+    ids = _filled([list(row.target) for row in rows], shape)
+    lengths = torch.tensor([len(row.target) for row in rows]).reshape(*shape[:2], 1)
+    shares = ((torch.arange(shape[2]) < lengths) / lengths).to(origins)
+    zero, device = torch.zeros_like(origins), origins.device
+    members = list(range(len(layouts)))
+    where = torch.tensor(columns, device=device)
+    return _Search(replay, members, where, at.to(device), ids.to(device), shares, origins, zero, zero, zero)
+
+
+def _predicting(row: Row) -> range:
+    """Columns, counted from the lookup, whose logits predict the row's target tokens."""
+    return range(row.start - 1 - row.lookup, len(row.ids) - 1 - row.lookup)
+
+
+def _filled(rows: Sequence[Sequence[int]], shape: tuple[int, int, int]) -> Tensor:
+    """Rows of unequal length, filled with zeros, as a long tensor of that shape."""
+    return torch.tensor([[*row, *[0] * (shape[2] - len(row))] for row in rows]).reshape(shape)
