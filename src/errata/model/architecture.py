@@ -4,12 +4,16 @@ A row is data, found by reading the family's modules in transformers 5 and prove
 Nothing else in Errata knows a family by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from errata.errors import UnsupportedModel
+
+
+def _usual(width: int, layers: int) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Architecture:
     one, a residual of the stream is not a residual of `down`.
     bos: whether the family's tokenizers begin a text with BOS.
     requires: config values without which the row is wrong.
-    small: config values, besides the usual names, that a small random model of the family needs.
+    small: of a width and a number of layers, the config values under unusual names that a random model of
+    that size needs.
     """
 
     model_type: str
@@ -38,7 +43,7 @@ class Architecture:
     mlp_norm: str | None = None
     bos: bool = True
     requires: Mapping[str, Any] = field(default_factory=dict)
-    small: Mapping[str, Any] = field(default_factory=dict)
+    small: Callable[[int, int], dict[str, Any]] = _usual
 
 
 def _llama_like(model_type: str, **changes: Any) -> Architecture:
@@ -67,11 +72,14 @@ def _gpt_like(model_type: str, down: str, **changes: Any) -> Architecture:
 
 _ROWS = (
     _gpt_like("gpt2", "mlp.c_proj", transposed=True),
-    _gpt_like("gptj", "mlp.fc_out", small={"rotary_dim": 4}),
+    _gpt_like("gptj", "mlp.fc_out", small=lambda width, layers: {"rotary_dim": 4}),
     _gpt_like(
         "gpt_neo",
         "mlp.c_proj",
-        small={"attention_types": [[["global", "local"], 1]], "num_layers": 2},
+        small=lambda width, layers: {
+            "attention_types": [[["local"], 1], [["global"], layers - 1]],
+            "num_layers": layers,
+        },
     ),
     _gpt_like(
         "falcon",
@@ -101,7 +109,7 @@ _ROWS = (
         embedding="model.decoder.embed_tokens",
         # OPT-350m normalises after the residual add, so the stream is not a sum of the layers' outputs.
         requires={"do_layer_norm_before": True},
-        small={"ffn_dim": 64, "word_embed_proj_dim": 32},
+        small=lambda width, layers: {"ffn_dim": 2 * width, "word_embed_proj_dim": width},
     ),
     Architecture(
         "phi",

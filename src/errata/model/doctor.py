@@ -7,13 +7,222 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from errata.errors import ErrataError
-from errata.model import hooks
-from errata.model.architecture import ARCHITECTURES
+from errata.errors import BadInput
+from errata.model.architecture import ARCHITECTURES, architecture
 from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.model.tiny import tiny_model
 from errata.model.tokens import TokenBatch, encode, encode_target, pad, subject_index
 from errata.update.delta import LowRank, WeightDelta
+from errata.update.session import EditSession
+
+# A subject of several tokens, with letters of several bytes, followed by more text.
+PROMPT, SUBJECT, TARGET = "The mother tongue of Zoë Åström is", "Zoë Åström", "Swedish"
+OTHER = "Paris"
+
+
+@dataclass(frozen=True)
+class Check:
+    """detail: what was found, or what went wrong."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    name: str
+    model_type: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+def examine(model_type_or_path: str) -> DoctorReport:
+    """Checks a family on a small random model, or a model by name or folder.
+
+    The model is edited and restored. UnsupportedModel or BadInput if there is nothing to examine.
+    """
+    return examine_model(_patient(model_type_or_path))
+
+
+def examine_model(model: EditableModel) -> DoctorReport:
+    """Checks a model in memory; it is left bit-identical if the checks pass."""
+    checks = tuple(_run(name, check, model) for name, check in CHECKS.items())
+    return DoctorReport(model.name, model.arch.model_type, checks)
+
+
+def _patient(name: str) -> EditableModel:
+    if name in ARCHITECTURES:
+        return tiny_model(name)
+    try:
+        return load(name)
+    except BadInput:
+        if name.isidentifier() and not Path(name).exists():
+            architecture(name)
+        raise
+
+
+def _run(name: str, check: Callable[[EditableModel], str], model: EditableModel) -> Check:
+    try:
+        return Check(name, True, check(model))
+    except Exception as error:  # whatever a wrong row leads to is a finding
+        return Check(name, False, f"{error}" or type(error).__name__)
+
+
+def _modules(model: EditableModel) -> str:
+    for path in (model.arch.norm, model.arch.embedding, model.arch.head):
+        model.model.get_submodule(path)
+    for layer in range(model.n_layers):
+        parts = [model.attention(layer), model.mlp(layer), model.down(layer)]
+        if model.arch.mlp_norm:
+            parts.append(model.layer(layer).get_submodule(model.arch.mlp_norm))
+    return f"{model.n_layers} layers in {model.arch.layers}, edited matrix {model.site(0)}"
+
+
+def _down_projection(model: EditableModel) -> str:
+    batch, site = _batch(model), model.site(0)
+    x = model.inputs_at(batch, [site], None)[site]
+    output = model.outputs_at(batch, [site], None)[site]
+    weight, bias = model.weight(site), getattr(model.down(0), "bias", None)
+    expected = x @ weight.float().T + (0 if bias is None else bias.float())
+    _same(model, expected, output, "input times (d_out, d_in) weight and its output")
+    return f"(d_out, d_in) = {tuple(weight.shape)}, stored {'transposed' if model.arch.transposed else 'as is'}"
+
+
+def _mlp_output(model: EditableModel) -> str:
+    """Adding to the MLP's output adds the same to the residual stream, unless a norm is between."""
+    batch = _batch(model)
+    last, layer = batch.lengths - 1, model.n_layers // 2
+    before = model.hidden_at(batch, layer, last)
+    delta = before.roll(1, -1)
+    with model.shifted(model.mlp(layer), last, delta):
+        moved = model.hidden_at(batch, layer, last) - before
+    if model.arch.mlp_norm is None:
+        _same(model, moved, delta, "what was added to the MLP's output and what the residual stream received")
+        return "added to the residual stream as it is"
+    if _distance(moved, delta) < 0.01:
+        raise AssertionError(f"{model.arch.mlp_norm} lies after the MLP, but the stream receives its output unchanged")
+    return f"reaches the residual stream through {model.arch.mlp_norm}"
+
+
+def _logits(model: EditableModel) -> str:
+    """Logits are the model's own; norm and head are the ones that make them."""
+    ids = torch.tensor([encode(model.tokenizer, PROMPT)], device=model.device)
+    batch = _batch(model)
+    ours = model.logits(batch)[0, : ids.shape[1]]
+    with torch.no_grad():
+        plain = model.model(input_ids=ids).logits[0].float()
+        hidden = model.hidden_at(batch, model.n_layers - 1, None)[0, : ids.shape[1]].to(model.dtype)
+        norm, head = (model.model.get_submodule(path) for path in (model.arch.norm, model.arch.head))
+        unscaled = head(norm(hidden)).float()
+    _same(model, ours, plain, "logits of a row in a padded batch and alone")
+    # Scales and soft caps keep the order of logits, so the row's norm and head must rank them alike.
+    chosen = ours.gather(1, unscaled.argmax(1, keepdim=True)).squeeze(1)
+    _same(model, chosen, ours.max(1).values, "the best logit and the one at the head's argmax")
+    return f"{plain.shape[-1]} logits, alone and in a padded batch"
+
+
+def _tokens(model: EditableModel) -> str:
+    tokenizer = model.tokenizer
+    ids, n_prompt = encode_target(tokenizer, PROMPT, TARGET)
+    target = str(tokenizer.decode(ids[n_prompt:]))
+    if target.strip() != TARGET or set(ids[n_prompt:]) & set(tokenizer.all_special_ids):
+        raise AssertionError(f"the target {TARGET!r} became {target!r}")
+    if encode(tokenizer, PROMPT) != ids[:n_prompt]:
+        raise AssertionError("a prompt alone has other tokens than in front of a target, as if it ended the text")
+    return f"{n_prompt} tokens of prompt, {len(ids) - n_prompt} of target, no special token among these"
+
+
+def _subject(model: EditableModel) -> str:
+    index = subject_index(model.tokenizer, PROMPT, SUBJECT)
+    until = str(model.tokenizer.decode(encode(model.tokenizer, PROMPT)[: index + 1]))
+    if not until.endswith(SUBJECT):
+        raise AssertionError(f"the tokens up to the subject's last read {until!r}; they should end with {SUBJECT!r}")
+    return f"last token of {SUBJECT!r} is number {index}"
+
+
+def _generation(model: EditableModel) -> str:
+    """Every generated token is the best one by a forward pass over the whole text without a cache."""
+    prompts = [PROMPT, OTHER]
+    for prompt, made in zip(prompts, model.generate_full(prompts, 8, stop=()), strict=True):
+        ids = encode(model.tokenizer, prompt)
+        logits = model.logits(pad([[*ids, *made.ids]], model.pad_id))[0, len(ids) - 1 : -1]
+        if made.ids:
+            chosen = logits.gather(1, torch.tensor(made.ids, device=logits.device)[:, None]).squeeze(1)
+            _same(model, chosen, logits.max(1).values[: len(chosen)], "the generated tokens' logits and the best")
+    return "with cache and padding as without"
+
+
+def _overlay(model: EditableModel) -> str:
+    batch, delta = _batch(model), _delta(model)
+    before, fingerprint = model.logits(batch), model.fingerprint()
+    with model.overlay(delta):
+        overlaid = model.logits(batch)
+    session = EditSession(model)
+    session.apply(delta)
+    merged = model.logits(batch)
+    session.undo()
+    _same(model, overlaid, merged, "logits with an overlaid and with a merged update", slack=4)
+    if _distance(merged, before) < 0.01:
+        raise AssertionError("an update of the down projection as large as the matrix itself changed no logits")
+    if model.fingerprint() != fingerprint:
+        raise AssertionError("an undone edit left other weights")
+    return "overlay and merge agree; undo is bit-identical"
+
+
+def _saving(model: EditableModel) -> str:
+    session = EditSession(model)
+    session.apply(_delta(model))
+    edited = session.fingerprint()
+    with tempfile.TemporaryDirectory() as folder:
+        session.save(folder)
+        session.undo()
+        loaded = EditSession.load(folder, device=str(model.device))
+        if loaded.fingerprint() != edited:
+            raise AssertionError("the loaded weights differ from the saved ones")
+        loaded.undo()
+    if loaded.fingerprint() != session.fingerprint():
+        raise AssertionError("undo after loading gave other weights than undo before saving")
+    return "saved, loaded and undone bit-identically"
+
+
+CHECKS: dict[str, Callable[[EditableModel], str]] = {
+    "modules": _modules,
+    "down projection": _down_projection,
+    "mlp output": _mlp_output,
+    "logits": _logits,
+    "tokens": _tokens,
+    "subject": _subject,
+    "generation": _generation,
+    "overlay": _overlay,
+    "saving": _saving,
+}
+
+
+def _batch(model: EditableModel) -> TokenBatch:
+    return pad([encode(model.tokenizer, text) for text in (PROMPT, OTHER)], model.pad_id).to(model.device)
+
+
+def _delta(model: EditableModel) -> WeightDelta:
+    """A rank-one change of the middle layer's matrix with half of its norm."""
+    site = model.site(model.n_layers // 2)
+    weight = model.weight(site).float()
+    left, right = weight[:, :1].clone(), weight[:1].clone()
+    scale = 0.5 * weight.norm() / (left.norm() * right.norm())
+    return WeightDelta({site: LowRank(left * scale, right)})
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Largest difference over the larger of 1 and b's largest magnitude."""
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1))
+
+
+def _same(model: EditableModel, a: Tensor, b: Tensor, what: str, slack: float = 1) -> None:
+    limit = slack * (1e-3 if model.dtype == torch.float32 else 5e-2)
+    if not _distance(a, b) <= limit:
+        raise AssertionError(f"{what} differ by {_distance(a, b):.2g} (at most {limit:.2g} is rounding)")

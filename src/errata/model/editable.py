@@ -159,6 +159,10 @@ class EditableModel:
         """
         return self._read(batch, {site: self._module(site) for site in sites}, positions, inputs=True)
 
+    def outputs_at(self, batch: TokenBatch, paths: Sequence[str], positions: Tensor | None) -> dict[str, Tensor]:
+        """Outputs of modules by path, as `inputs_at` gives inputs: (n, d) at positions, or (n, t, d)."""
+        return self._read(batch, {path: self._module(path) for path in paths}, positions, inputs=False)
+
     def hidden_at(self, batch: TokenBatch, layer: int, positions: Tensor | None) -> Tensor:
         """The residual stream after a layer, (n, d_model) at `positions` (n,), float32; stops there."""
         return self._read(batch, {"it": self.layer(layer)}, positions, inputs=False)["it"]

@@ -21,12 +21,14 @@ TOKENS_AT_ONCE = 16_384
 @dataclass(frozen=True)
 class Generation:
     """text: up to the first stop string or the end of text. clean_stop: it ended by one of them and
-    not by the length limit. finite: all logits were; a row ends at the first that is not.
+    not by the length limit. finite: all logits were; a row ends at the first that is not. ids: the
+    tokens chosen, those of a stop string included, end of text not.
     """
 
     text: str
     clean_stop: bool
     finite: bool
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class _Row:
         return not self.clean and len(self.ids) < self.limit
 
     def done(self) -> Generation:
-        return Generation(self.ends.cut(self.ends.decode(self.ids)), self.clean, self.finite)
+        return Generation(self.ends.cut(self.ends.decode(self.ids)), self.clean, self.finite, tuple(self.ids))
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def load(
     tokenizer = _fetch(name_or_path, AutoTokenizer.from_pretrained, path, **options)
     # Weights in pickles run code when they are read.
     options |= {"use_safetensors": True, "dtype": _dtype(dtype)}
-    with _quiet():
+    with quiet():
         model = _fetch(name_or_path, AutoModelForCausalLM.from_pretrained, path, **options)
     editable = EditableModel(model.to(_device(device)), tokenizer, name_or_path)
     if not (Path(path) / "errata.json").exists():
@@ -89,8 +89,8 @@ def _device(name: str | None) -> torch.device:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar, which would break the lines of ours."""
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars, which would break the lines of ours."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

@@ -20,7 +20,7 @@ def tiny_model(
 ) -> EditableModel:
     """A random model of a family, with a byte-level tokenizer of about 400 tokens.
 
-    width: hidden size; the MLP is twice as wide. The global random state is left as it was.
+    width: hidden size; the MLP is two or four times as wide. The global random state is left as it was.
     """
     row = architecture(model_type)
     tokenizer = tiny_tokenizer(bos=row.bos)
@@ -37,7 +37,7 @@ def tiny_model(
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config = AutoConfig.for_model(model_type, **(sizes | dict(row.small)))
+    config = AutoConfig.for_model(model_type, **(sizes | row.small(width, layers)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]

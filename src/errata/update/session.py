@@ -11,7 +11,7 @@ from torch import Tensor
 
 from errata.errors import BadInput, Diverged
 from errata.model.editable import EditableModel
-from errata.model.loading import load
+from errata.model.loading import load, quiet
 from errata.types import EditRequest
 from errata.update.delta import LowRank, WeightDelta
 from errata.update.storage import LEDGER, load_tensors, load_update, replace_folder, save_tensors, save_update
@@ -213,7 +213,8 @@ class EditSession:
         replace_folder(Path(folder), self._save)
 
     def _save(self, folder: Path) -> None:
-        self.model.model.save_pretrained(folder)
+        with quiet():
+            self.model.model.save_pretrained(folder)
         self.model.tokenizer.save_pretrained(folder)
         for edit, (_, update) in self._edits.items():
             save_update(_edit_file(folder, edit), update)
