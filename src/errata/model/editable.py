@@ -153,7 +153,7 @@ class EditableModel:
         return self.forward(batch).float()
 
     def inputs_at(self, batch: TokenBatch, sites: Sequence[str], positions: Tensor | None) -> dict[str, Tensor]:
-        """Inputs of the sites' matrices in float32; the forward pass ends at the last of them.
+        """Inputs of the sites' matrices in float32 at least; the forward pass ends at the last of them.
 
         positions: (n,), one for each row, for (n, d_in) a site; None gives (n, t, d_in), padding included.
         """
@@ -199,7 +199,7 @@ class EditableModel:
         here = delta.to(self.device)
         handles = [
             self._module(site).register_forward_hook(
-                lambda _, args, output, site=site: output + here.apply(site, args[0].float()).to(output.dtype)
+                lambda _, args, output, site=site: output + here.apply(site, hooks.widened(args[0])).to(output.dtype)
             )
             for site in here.sites
         ]

@@ -38,14 +38,19 @@ def with_main(output: Any, changed: Tensor) -> Any:
 
 
 def select(tensor: Tensor, n: int, positions: Tensor | None) -> Tensor:
-    """One vector a row, (n, d), in float32; all of them, (n, t, d), without positions.
+    """One vector a row, (n, d), in float32 at least; all of them, (n, t, d), without positions.
 
     tensor: (n, t, d), or (n * t, d) where a family flattens the rows before its MLP.
     """
     rows = tensor.reshape(n, -1, tensor.shape[-1])
     if positions is None:
-        return rows.float()
-    return rows[torch.arange(n, device=rows.device), positions.to(rows.device)].float()
+        return widened(rows)
+    return widened(rows[torch.arange(n, device=rows.device), positions.to(rows.device)])
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """In float32, or float64 if it is that already."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def shift(tensor: Tensor, positions: Tensor, delta: Tensor) -> Tensor:
