@@ -60,11 +60,13 @@ def encode_target(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) 
     """Ids of `prompt + " " + target` and how many of them are the prompt's.
 
     The whole is tokenised once: decoded pieces tokenise differently, and a target tokenised alone
-    would begin with BOS for some tokenizers. BadInput for an empty target.
+    would begin with BOS for some tokenizers. A prompt that ends in a space gets no second one; that
+    space counts to the target. BadInput for an empty target.
     """
     if not target.strip():
         raise BadInput(f"the target of {prompt!r} is empty; give the text that should follow the prompt.")
-    ids, spans = _ids(tokenizer, f"{prompt} {target.lstrip()}")
+    space = "" if prompt[-1:].isspace() else " "
+    ids, spans = _ids(tokenizer, prompt + space + target.lstrip())
     alone = encode(tokenizer, prompt)
     if ids[: len(alone)] == alone:
         return ids, len(alone)
