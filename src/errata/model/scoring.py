@@ -7,7 +7,7 @@ whatever a family does after it (soft caps, scales) still happens.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -109,14 +109,18 @@ def _runs(rows: Sequence[Row], order: Sequence[int]) -> Iterator[Group]:
     prefix: tuple[int, ...] = ()
     for index in order:
         given = rows[index].ids[: len(rows[index].ids) - rows[index].scored]
-        common = commonprefix([prefix, given]) if members else given
+        common = _common(prefix, given) if members else given
         if members and 2 * len(common) < len(given):
             yield Group(len(prefix), tuple(members))
             members, common = [], given
         members.append(index)
-        prefix = tuple(common)
+        prefix = common
     if members:
         yield Group(len(prefix), tuple(members))
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return a[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))]
 
 
 def _batches(rows: Sequence[Row], group: Group) -> Iterator[list[int]]:

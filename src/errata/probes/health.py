@@ -1,0 +1,92 @@
+"""Cheap signs of damage: perplexity on fixed text, growth of the edited matrices, degenerate and non-finite output."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from errata.errors import BadInput
+from errata.model.editable import EditableModel
+from errata.model.scoring import Row, tail_log_probs, target_log_prob
+from errata.model.tokens import encode
+from errata.update.session import EditSession
+
+NEW_TOKENS = 32
+# A unit of up to 60 characters, said at least four times on end.
+_LOOP = re.compile(r"(.{1,60}?)\1{3,}", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Shares of continuations that are `empty`, `looping` or `nonfinite`; `degenerate` is any of the three."""
+
+    empty: float
+    looping: float
+    nonfinite: float
+    degenerate: float
+
+
+def measure(session: EditSession, texts: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+    """All signs as JSON-able values, a number that is not finite as None.
+
+    texts: natural text for perplexity. prompts: for free continuation.
+    """
+    values = {
+        "perplexity": perplexity(session.model, texts),
+        "nonfinite_weights": nonfinite_weights(session.model),
+        **asdict(text_health(session.model, prompts)),
+    }
+    drift = {site: _number(value) for site, value in norm_drift(session).items()}
+    return {name: _number(value) for name, value in values.items()} | {"norm_drift": drift}
+
+
+def perplexity(model: EditableModel, texts: Sequence[str]) -> float:
+    """exp of the mean negative log-probability of a token, over all texts; NaN if a logit was not finite.
+
+    A text counts up to the model's context; its first token is the condition, not predicted.
+    """
+    encoded = [encode(model.tokenizer, text)[: model.context] for text in texts]
+    encoded = [ids for ids in encoded if len(ids) > 1]
+    if not encoded:
+        raise BadInput("perplexity needs a text of at least two tokens; give some sentences of natural text")
+    rows = [Row(tuple(ids[:-1]), len(ids) - 1) for ids in encoded]
+    totals = {i: target_log_prob(log_probs, encoded[i][1:])[0] for i, log_probs in tail_log_probs(model, rows)}
+    mean = math.fsum(totals[i] for i in range(len(rows))) / sum(row.scored for row in rows)
+    return math.exp(-mean) if -mean < 700 else math.nan if math.isnan(mean) else math.inf
+
+
+def norm_drift(session: EditSession) -> dict[str, float]:
+    """Frobenius norm of each edited matrix over that of the unedited one; 1 is no growth."""
+    return {
+        site: float(torch.linalg.norm(session.model.weight(site).double()) / torch.linalg.norm(base.double()))
+        for site, base in session.base.items()
+    }
+
+
+def nonfinite_weights(model: EditableModel) -> int:
+    """How many weights are NaN or infinite."""
+    return sum(int((~weight.isfinite()).sum()) for weight in model.model.parameters())
+
+
+def text_health(model: EditableModel, prompts: Sequence[str]) -> Text:
+    """Continue each prompt freely for 32 tokens and count what is no text (REVIVE, "muting effect" of P1)."""
+    if not prompts:
+        raise BadInput("the health of text needs prompts to continue; give at least one")
+    rows = model.generate_full(prompts, NEW_TOKENS, stop=())
+    faults = [(not row.text.strip(), is_looping(row.text), not row.finite) for row in rows]
+    empty, looping, nonfinite = (sum(column) / len(rows) for column in zip(*faults, strict=True))
+    return Text(empty, looping, nonfinite, sum(map(any, faults)) / len(rows))
+
+
+def is_looping(text: str) -> bool:
+    """Whether most of the text is one unit said over and over."""
+    stripped = text.strip()
+    longest = max((match.end() - match.start() for match in _LOOP.finditer(stripped)), default=0)
+    return longest >= 8 and 2 * longest >= len(stripped)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,67 @@
+"""Packed and shared scoring equals one plain forward pass a row, for every family."""
+
+import random
+
+import pytest
+import torch
+
+from errata.model import scoring
+from errata.model.architecture import ARCHITECTURES
+from errata.model.scoring import Row, score_targets, share, tail_log_probs
+from errata.model.tiny import tiny_model
+
+
+def some_rows(seed: int = 0) -> list[Row]:
+    rng = random.Random(seed)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(5, 300) for _ in range(n))
+
+    head = ids(30)
+    rows = [Row(head + ids(rng.randint(4, 12)), rng.randint(1, 3)) for _ in range(9)]
+    return rng.sample([*rows, *(Row(ids(rng.randint(4, 30)), 2) for _ in range(4))], 13)
+
+
+@pytest.mark.parametrize("family", sorted(ARCHITECTURES))
+def test_equal_to_a_plain_forward_pass(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "WORTH_SHARING", 20)
+    monkeypatch.setattr(scoring, "TOKENS_AT_ONCE", 150)
+    model, rows = tiny_model(family), some_rows()
+    assert max(group.prefix for group in share(rows)) == 30
+    seen = set()
+    for index, log_probs in tail_log_probs(model, rows):
+        plain = model.model(torch.tensor([rows[index].ids])).logits[0].float().log_softmax(-1)
+        torch.testing.assert_close(log_probs, plain[-rows[index].scored :], atol=5e-6, rtol=1e-5)
+        seen.add(index)
+    assert seen == set(range(len(rows)))
+
+
+def test_no_hook_stays() -> None:
+    model, rows = tiny_model("llama"), some_rows()
+    list(tail_log_probs(model, rows))
+    assert not model.model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_groups_cover_every_row_once_and_leave_what_is_scored() -> None:
+    rows = [Row((1, 2, 3, 4), 1), Row((1, 2, 3, 4), 3), *some_rows(), *(Row((*range(600), n), 1) for n in range(3))]
+    groups = share(rows)
+    assert sorted(i for group in groups for i in group.members) == list(range(len(rows)))
+    assert groups[0].prefix == 600 and groups[-1].prefix == 0
+    for group in groups:
+        heads = {rows[i].ids[: group.prefix] for i in group.members}
+        assert len(heads) == 1
+        assert all(len(rows[i].ids) - rows[i].scored >= group.prefix for i in group.members)
+
+
+def test_what_is_not_finite_is_nan_in_its_own_row_alone() -> None:
+    model = tiny_model("llama")
+    model.model.get_input_embeddings().weight[7] = torch.nan
+    rows = [Row((1, 5, 9), 1), Row((1, 7, 9), 1)]
+    result = dict(tail_log_probs(model, rows))
+    assert result[0].isfinite().all() and result[1].isnan().all()
+
+
+def test_targets() -> None:
+    model = tiny_model("gpt2")
+    long, short = score_targets(model, [("The capital of France is", "Paris in Germany"), ("x", "y")])
+    assert long.total < long.mean < 0 and 0 <= long.matched <= 1 and short.total <= short.mean
