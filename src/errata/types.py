@@ -1,8 +1,12 @@
 """The nouns that every layer shares: requests, cases and probes. No torch here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from errata.errors import BadInput
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of how many) while something takes time."""
 
 
 @dataclass(frozen=True)

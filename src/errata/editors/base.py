@@ -1,6 +1,6 @@
 """What a method is: a frozen set of hyperparameters with a pure `edit`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -8,14 +8,13 @@ from torch import Tensor
 
 from errata.artifacts.store import Artifacts, Need
 from errata.model.editable import EditableModel
-from errata.types import EditRequest
+from errata.types import EditRequest, Progress
 from errata.update.delta import WeightDelta
+
+__all__ = ["EditResult", "Editor", "Progress", "State"]
 
 State = Mapping[str, Tensor]
 """Named tensors that a method carries from batch to batch; empty for a method without memory."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, of how many) while a method works."""
 
 
 @dataclass(frozen=True)
