@@ -54,9 +54,11 @@ class Rome:
 
     @property
     def objective(self) -> Objective:
+        """How the value is searched for."""
         return Objective(self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop)
 
     def needs(self, model: EditableModel) -> tuple[Need, ...]:
+        """The second moment of the layer, unless the covariance is left out."""
         return (Need(SECOND_MOMENT, self.layer),) if self.covariance else ()
 
     def edit(

@@ -80,6 +80,12 @@ def hidden_at(model: EditableModel, layouts: Sequence[Layout], layer: int) -> Te
     return _at_ends(model, heads, lambda batch, ends: model.hidden_at(batch, layer, ends))
 
 
+def values_at(model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
+    """(n, d_model) output of the layer's MLP, before any norm, at the subject of the bare prompts."""
+    heads = [layout.rows[0].ids[: layout.lookup + 1] for layout in layouts]
+    return _at_ends(model, heads, lambda batch, ends: model.mlp_out_at(batch, layer, ends))
+
+
 def _at_ends(
     model: EditableModel, rows: Sequence[Sequence[int]], read: Callable[[TokenBatch, Tensor], Tensor]
 ) -> Tensor:

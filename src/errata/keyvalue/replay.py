@@ -102,8 +102,8 @@ def record(model: EditableModel, layer: int, rows: Sequence[Row]) -> Replay:
         mask=mask,
         stream=stream,
         past=tuple((k[:, :, :left], v[:, :, :left]) for k, v in past) if left else (),
-        keys=_widened(keys[:, 0]),
-        values=_widened(values[:, 0]),
+        keys=hooks.widened(keys[:, 0]),
+        values=hooks.widened(values[:, 0]),
         parts=len(seen["layer"]) if isinstance(seen["layer"], tuple) else 0,
     )
 
@@ -163,6 +163,3 @@ def _resumed(model: EditableModel, layer: int, output: Any) -> Iterator[None]:
             else:
                 module.__dict__["forward"] = forward
 
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
