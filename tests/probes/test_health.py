@@ -81,6 +81,13 @@ def test_text_health_counts_each_fault_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_broken_model_gives_json_without_nan() -> None:
     session = edited(1.0)
     session.model.weight(session.model.site(0))[0, 0] = math.nan
-    values = json.loads(json.dumps(health.measure(session, TEXTS, ["The capital"]), allow_nan=False))
+    values = json.loads(json.dumps(health.health(session, TEXTS, ["The capital"]), allow_nan=False))
     assert values["perplexity"] is None and values["nonfinite_weights"] == 1 and values["nonfinite"] == 1.0
     assert values["norm_drift"][session.model.site(1)] > 1
+
+
+def test_fixed_texts_are_fixed_and_serve_by_default() -> None:
+    assert health.fixed_texts("gpt2") == health.fixed_texts("gpt2") and len(health.fixed_texts("gpt2")) == 50
+    assert health.fixed_texts("atlas") == health.fixed_texts("atlas") != health.fixed_texts("gpt2")
+    values = health.health(edited(0.01))
+    assert values["perplexity"] > 1 and values["nonfinite_weights"] == 0

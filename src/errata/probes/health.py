@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from errata.model.tokens import encode
 from errata.update.session import EditSession
 
 NEW_TOKENS = 32
+OPENING = 4
 # A unit of up to 60 characters, said at least four times on end.
 _LOOP = re.compile(r"(.{1,60}?)\1{3,}", re.DOTALL)
 
@@ -29,11 +32,16 @@ class Text:
     degenerate: float
 
 
-def measure(session: EditSession, texts: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+def health(
+    session: EditSession, texts: Sequence[str] | None = None, prompts: Sequence[str] | None = None
+) -> dict[str, Any]:
     """All signs as JSON-able values, a number that is not finite as None.
 
-    texts: natural text for perplexity. prompts: for free continuation.
+    texts: natural text for perplexity, by default `fixed_texts`. prompts: for free continuation, by default
+    the first words of 16 of the texts.
     """
+    texts = fixed_texts(session.origin) if texts is None else texts
+    prompts = [" ".join(text.split()[:OPENING]) for text in texts[:16]] if prompts is None else prompts
     values = {
         "perplexity": perplexity(session.model, texts),
         "nonfinite_weights": nonfinite_weights(session.model),
@@ -41,6 +49,15 @@ def measure(session: EditSession, texts: Sequence[str], prompts: Sequence[str]) 
     }
     drift = {site: _number(value) for site, value in norm_drift(session).items()}
     return {name: _number(value) for name, value in values.items()} | {"norm_drift": drift}
+
+
+def fixed_texts(model: str) -> list[str]:
+    """Fifty plain English sentences; for an embedded model, documents of its world that it was not trained on."""
+    if model == "atlas" or model.startswith("atlas-"):
+        from errata.atlas.corpus import corpus_texts
+
+        return list(islice(corpus_texts(seed=0), 32))
+    return files("errata.probes").joinpath("sentences.txt").read_text("utf-8").splitlines()
 
 
 def perplexity(model: EditableModel, texts: Sequence[str]) -> float:
