@@ -31,6 +31,7 @@ class RunConfig(BaseModel):
     """One run: edits of `data` written into `model` by `method`, measured after each of `edits` edits.
 
     model: name or folder. method: as in `errata list methods`; options: its hyperparameters, over its preset.
+    preset: "released" for what the papers on collapse ran, where that departs from the method.
     data: name or file of edits. edits: when to measure; 0, the unedited model, is always measured.
     batch: edits written at once; a batch never crosses a checkpoint, so it may be smaller before one.
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
@@ -43,6 +44,7 @@ class RunConfig(BaseModel):
     model: str = Field(min_length=1)
     method: str = Field(min_length=1)
     options: dict[str, Any] = {}
+    preset: str | None = None
     data: str = Field(min_length=1)
     edits: list[int] = Field(min_length=1)
     batch: int = Field(default=1, ge=1)

@@ -1,166 +1,180 @@
-"""Several runs at once, in processes of this machine. What is done and what is not lives in the run folders.
-
-Each run has a process of its own, started afresh (spawn), with its own torch threads. Workers leave the
-terminal's Ctrl-C to the parent, which passes it on once; they end when the parent is gone.
-"""
+"""Several runs at once on one machine: a spawned process each, with torch threads of its own."""
 
 import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 from errata.errors import ErrataError
 from errata.runs.config import RunConfig, run_name
 from errata.runs.layout import RunDir
-
-if TYPE_CHECKING:
-    from errata.editors.base import Progress
-
-GRACE = 120.0  # seconds a worker gets to finish the file in hand after Ctrl-C
-QUIET = 0.2  # seconds between two reports of progress from one worker
-
-
-@dataclass
-class _Worker:
-    """One started run. ear: where its messages arrive. end: its last message."""
-
-    config: RunConfig
-    process: SpawnProcess
-    ear: Connection
-    end: tuple[str, str] | None = None
+from errata.runs.runner import Interrupted, start
+from errata.types import Progress
 
 
 def run_all(
-    configs: Sequence[RunConfig], root: Path, workers: int, threads: int = 1, progress: "Progress | None" = None
+    configs: Sequence[RunConfig], root: Path | str, workers: int, threads: int = 1, progress: Progress | None = None
 ) -> list[RunDir]:
-    """Do what is missing of each run, at most `workers` at a time; the runs, in the order of `configs`.
+    """Bring every run to its end, `workers` at the same time, and return them in order.
 
-    A run that fails does not stop the others: they are finished first, then ErrataError tells of all failures.
+    threads: torch threads of each run. A run that fails does not stop the others; its error is raised when
+    they are done. Interrupted after Ctrl-C, once every process has finished its file and ended.
     """
-    waiting, working, failures = list(configs), [], []
-    try:
-        while waiting or working:
-            while waiting and len(working) < workers:
-                working.append(_start(waiting.pop(0), root, threads))
-            for worker in _listen(working, progress):
-                working.remove(worker)
-                failures += (
-                    [f"{run_name(worker.config)}: {worker.end[1]}"] if worker.end and worker.end[0] == "failed" else []
-                )
-    except KeyboardInterrupt:
-        _stop(working)
-        raise
-    if failures:
-        raise ErrataError("; ".join(failures))
-    return [RunDir(root / run_name(config)) for config in configs]
+    different = list({run_name(config): config for config in configs}.values())
+    if workers == 1 or len(different) == 1:
+        with _threads(threads):
+            return [RunDir(start(config, root, progress)) for config in different]
+    _Pool(different, Path(root), threads, progress).work(workers)
+    return [RunDir(Path(root) / run_name(config)) for config in different]
 
 
-def _start(config: RunConfig, root: Path, threads: int) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ear, mouth = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(config, root, threads, mouth), name=run_name(config))
-    process.start()
-    mouth.close()
-    return _Worker(config, process, ear)
+class _Pool:
+    """Processes, each with the pipe through which it reports."""
 
+    def __init__(self, configs: Sequence[RunConfig], root: Path, threads: int, progress: Progress | None) -> None:
+        self._waiting = list(configs)
+        self._root, self._threads, self._progress = root, threads, progress
+        self._running: dict[Connection, tuple[SpawnProcess, str]] = {}
+        self._ended: dict[str, BaseException | None] = {}
 
-def _listen(working: Sequence[_Worker], progress: "Progress | None") -> list[_Worker]:
-    """Pass on what the workers say for a moment; those that have ended."""
-    by_ear = {worker.ear: worker for worker in working}
-    ended = []
-    for ear in wait(list(by_ear), timeout=1.0):
-        worker = by_ear[ear]  # type: ignore[index]
+    def work(self, workers: int) -> None:
         try:
-            kind, *content = worker.ear.recv()
-        except (EOFError, OSError):
-            worker.process.join()
-            code = worker.process.exitcode
-            worker.end = worker.end or ("failed", f"its process ended with code {code}; give the same command to go on")
-            ended.append(worker)
-            continue
-        if kind == "progress" and progress is not None:
-            what, done, total = content
-            progress(f"{worker.config.method}: {what}", done, total)
-        elif kind in ("finished", "failed"):
-            worker.end = kind, content[0]
-    return ended
-
-
-def _stop(working: Sequence[_Worker]) -> None:
-    """Interrupt the workers and wait until each has finished the file in hand."""
-    for worker in working:
-        if worker.process.is_alive() and worker.process.pid is not None and hasattr(os, "setsid"):
-            os.kill(worker.process.pid, signal.SIGINT)
-    end = time.monotonic() + GRACE
-    for worker in working:
-        worker.process.join(max(0.0, end - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-
-
-def _work(config: RunConfig, root: Path, threads: int, mouth: Connection) -> None:
-    """The life of a worker process."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    if hasattr(os, "setsid"):
-        os.setsid()
-    with _silent():
-        try:
-            import torch
-
-            from errata.runs.runner import start
-
-            torch.set_num_threads(threads)
-            start(config, root=root, progress=_reporter(mouth))
-            mouth.send(("finished", ""))
+            while self._waiting or self._running:
+                while self._waiting and len(self._running) < workers:
+                    self._launch(self._waiting.pop(0))
+                self._listen()
         except KeyboardInterrupt:
-            mouth.send(("interrupted", ""))
-        except ErrataError as error:
-            mouth.send(("failed", str(error)))
-        except BaseException:
-            mouth.send(("failed", traceback.format_exc()))
+            self._stop()
+            raise Interrupted(f"stopped; finished work is kept in {self._root}. Repeat the command to go on.") from None
+        _raise_all([error for error in self._ended.values() if error is not None])
+
+    def _launch(self, config: RunConfig) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(config, self._root, self._threads, theirs))
+        with _deaf():
+            process.start()
+        theirs.close()
+        self._running[ours] = process, run_name(config)
+
+    def _listen(self) -> None:
+        """Handle what has been reported; a pipe that ends means that its process has."""
+        for pipe in wait(list(self._running)):
+            assert isinstance(pipe, Connection)
+            _, name = self._running[pipe]
+            try:
+                self._handle(name, pipe.recv())
+            except EOFError:
+                self._bury(pipe)
+
+    def _handle(self, name: str, message: Any) -> None:
+        if isinstance(message, tuple):
+            if self._progress is not None:
+                self._progress(*message)
+        else:
+            self._ended[name] = message
+
+    def _bury(self, pipe: Connection) -> None:
+        process, name = self._running.pop(pipe)
+        process.join()
+        if name not in self._ended:
+            self._ended[name] = ErrataError(
+                f"the process of {name} ended with code {process.exitcode}, perhaps for want of memory; repeat the "
+                "command to go on, with fewer workers if it happens again."
+            )
+        elif isinstance(self._ended[name], KeyboardInterrupt):
+            raise KeyboardInterrupt
+
+    def _stop(self) -> None:
+        """Tell every process to stop as Ctrl-C does, and wait until it has. A second signal changes nothing."""
+        with _deaf():
+            for process, _ in self._running.values():
+                if process.pid is not None and process.is_alive() and os.name != "nt":
+                    os.kill(process.pid, signal.SIGINT)  # on Windows the console has told them already
+            for pipe, (process, _) in self._running.items():
+                _drain(pipe)
+                process.join()
 
 
-def _follow_parent() -> None:
-    """End with the parent, however it ends: a worker without one would hold the run's lock."""
+def _child(config: RunConfig, root: Path, threads: int, pipe: Connection) -> None:
+    """One run in a process of its own. Sends (what, done, total) on the way and at last an error, or None."""
+    _end_with_parent()
+    signal.signal(signal.SIGINT, _interrupt_once)
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        start(config, root, lambda what, done, total: pipe.send((what, done, total)))
+        pipe.send(None)
+    except KeyboardInterrupt:
+        pipe.send(KeyboardInterrupt())
+    except ErrataError as error:
+        pipe.send(error)
+    except Exception:
+        pipe.send(RuntimeError(f"{run_name(config)} failed:\n{traceback.format_exc()}"))
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """The terminal's Ctrl-C reaches parent and children, and the parent tells the children once more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """A run whose parent was killed would hold its folder against the repeated command."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def _reporter(mouth: Connection) -> "Progress":
-    """Progress that speaks often enough for a bar, and not for every item."""
-    last: dict[str, float] = {}
+def _drain(pipe: Connection) -> None:
+    try:
+        while True:
+            pipe.recv()
+    except EOFError:
+        pass
 
-    def report(what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done >= total or now - last.get(what, 0.0) > QUIET:
-            last[what] = now
-            mouth.send(("progress", what, done, total))
 
-    return report
+def _raise_all(errors: Sequence[BaseException]) -> None:
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ErrataError("\n".join(map(str, errors)))
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """What libraries print goes nowhere: several processes share one terminal with the bars."""
-    saved: list[Any] = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, also in processes started meanwhile, which set a handler of their own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        for descriptor, copy in zip((1, 2), saved):
-            os.dup2(copy, descriptor)
-            os.close(copy)
-        os.close(nowhere)
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +31,8 @@ class Entry:
     requests: tuple[str, ...]
     method: str
     reason: str | None = None
-    norms: dict[str, float | None] = field(default_factory=dict)
-    relative_norms: dict[str, float | None] = field(default_factory=dict)
+    norms: Mapping[str, float | None] = field(default_factory=dict)
+    relative_norms: Mapping[str, float | None] = field(default_factory=dict)
     losses: tuple[float | None, ...] = ()
     details: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0

@@ -1,0 +1,67 @@
+"""Updates and states of a run: what it applies is what it has written and read again.
+
+A repeated run therefore computes with the same bits as the first one, down to the layout in memory.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from errata.editors.base import State
+from errata.runs.layout import WriteHook, atomic
+from errata.update.delta import LowRank, WeightDelta
+from errata.update.storage import load_tensors, load_update, save_tensors, save_update
+
+
+def write_update(path: Path, update: WeightDelta, hook: WriteHook | None = None) -> None:
+    """Write `update`, whole or not at all."""
+    with _file(path, hook) as draft:
+        save_update(draft, _copied(update))
+
+
+def read_update(path: Path) -> WeightDelta:
+    """What `write_update` wrote, on the CPU. BadInput if the file is absent or damaged."""
+    # Copies: a tensor mapped from a file is not aligned, and products of unaligned ones may differ in the last bit.
+    return _copied(load_update(path))
+
+
+def write_state(path: Path, state: State, hook: WriteHook | None = None) -> None:
+    """Write what a method carries on; nothing is written for a method without memory."""
+    if state:
+        with _file(path, hook) as draft:
+            save_tensors(draft, _cloned(state))
+
+
+def read_state(path: Path) -> State:
+    """What `write_state` wrote, on the CPU; empty if there is no file."""
+    return _cloned(load_tensors(path)) if path.exists() else {}
+
+
+@contextmanager
+def _file(path: Path, hook: WriteHook | None) -> Iterator[Path]:
+    with atomic(path, hook) as draft:
+        try:
+            yield draft
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _copied(update: WeightDelta) -> WeightDelta:
+    return WeightDelta(
+        {
+            site: LowRank(*map(_own, (change.left, change.right))) if isinstance(change, LowRank) else _own(change)
+            for site, change in update.sites.items()
+        }
+    )
+
+
+def _cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: _own(tensor) for name, tensor in tensors.items()}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU: safetensors refuses tensors that share memory."""
+    return tensor.detach().cpu().contiguous().clone()

@@ -1,0 +1,182 @@
+"""A run from its config to its last score: edit, write, measure, and do only what is missing."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from errata.artifacts.store import Artifacts
+from errata.editors.base import EditResult, State
+from errata.errors import BadInput, Diverged, ErrataError
+from errata.runs.beforehand import provide, record_artifacts
+from errata.runs.checkpoint import read_state, read_update, write_state, write_update
+from errata.runs.config import RunConfig, run_name
+from errata.runs.layout import RunDir, WriteHook
+from errata.runs.ledger import Entry, Ledger
+from errata.runs.lock import locked
+from errata.runs.outlook import Outlook
+from errata.runs.scoring import Scorer
+from errata.runs.setup import Setup, hyperparameters, prepare, record
+from errata.types import EditRequest, Progress
+from errata.update.session import Applied, EditSession
+
+BUILD, EDIT = "build", "edit"
+DIVERGED = (Diverged, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What a method raises on a model whose weights have become useless."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: what was finished is kept. The message names the command that goes on; the exit code is 130."""
+
+
+def start(
+    config: RunConfig,
+    root: Path | str = "runs",
+    progress: Progress | None = None,
+    *,
+    on_write: WriteHook | None = None,
+) -> Path:
+    """Bring the run of `config` to its end, from wherever an earlier call was stopped, and return its folder.
+
+    progress: called with (what, done, of how many): for the run as a whole in seconds, and for the work in hand.
+    on_write: called around every write, for fault injection.
+    BadInput, MissingArtifact, UnsupportedModel: the config asks for what cannot be. RunInUse: another process
+    is at it. Interrupted: Ctrl-C. A model that becomes non-finite by editing is no error but a result.
+    """
+    run = RunDir(Path(root) / run_name(config))
+    try:
+        with locked(run):
+            run.remove_drafts()
+            setup = prepare(config)
+            record(setup, run, on_write)
+            _Run(setup, run, progress, on_write).work()
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; finished work is kept. Go on with: errata run {run.path}") from None
+    return run.path
+
+
+class _Run:
+    """A run while it is worked on. `_tried` and `_batches` count requests and batches, applied or not."""
+
+    def __init__(self, setup: Setup, run: RunDir, progress: Progress | None, hook: WriteHook | None) -> None:
+        self._setup, self._run, self._hook = setup, run, hook
+        self._artifacts = Artifacts()
+        self._artifacts.bind(setup.model)
+        self._session = EditSession(setup.model)
+        self._ledger = Ledger(run.ledger, hook)
+        self._recorded = list(self._ledger.batches)
+        self._state: State = {}
+        self._tried = self._batches = 0
+        self._scorer = Scorer(setup, run, self._session, hook)
+        self._outlook = Outlook(f"{run.path.name} (seconds)", self._expected(), progress)
+
+    def work(self) -> None:
+        """Everything that is missing, in order."""
+        self._build()
+        self._note_skipped()
+        for edits in self._setup.checkpoints:
+            while self._tried < edits:
+                self._advance(edits)
+            newest = len(self._ledger.batches[self._batches - 1].requests) if edits else 0
+            self._scorer.measure(edits, newest, self._outlook)
+        self._outlook.finish()
+
+    def _expected(self) -> dict[str, tuple[int, float]]:
+        """Kind of step -> (how many, seconds for one until the first is measured)."""
+        checkpoints = self._setup.checkpoints
+        replayed = self._recorded[-1].edits if self._recorded else 0
+        scores = {kind: (len(checkpoints), guess) for kind, guess in self._scorer.kinds().items()}
+        return {BUILD: (1, 20.0), EDIT: (max(0, checkpoints[-1] - replayed), 1.0), **scores}
+
+    def _build(self) -> None:
+        with self._outlook.step(BUILD) as inside:
+            provide(self._setup, self._artifacts, inside)
+            record_artifacts(self._setup, self._artifacts, self._run, self._hook)
+
+    def _note_skipped(self) -> None:
+        noted = {entry.requests for entry in self._ledger.entries if not entry.batch}
+        for request, reason in self._setup.skipped:
+            if (request,) not in noted:
+                entry = Entry(0, 0, "skipped", (request,), self._setup.config.method, reason)
+                self._ledger.append(entry)
+
+    def _advance(self, checkpoint: int) -> None:
+        """The next batch: as recorded, or anew."""
+        if self._recorded:
+            entry = self._recorded.pop(0)
+            self._replay(entry)
+        else:
+            entry = self._batch(checkpoint)
+        self._tried, self._batches = entry.edits, entry.batch
+        self._forget()
+
+    def _replay(self, entry: Entry) -> None:
+        """Bring the weights to where they were after a recorded batch."""
+        if entry.status == "applied":
+            self._apply(entry.batch, self._requests(entry.edits, len(entry.requests)))
+            self._state = read_state(self._run.state(entry.batch))
+        if not self._recorded and entry.fingerprint != self._session.fingerprint():
+            raise ErrataError(
+                f"{self._run.path}: after replaying {entry.edits} edits the weights are not those of the ledger. Go on "
+                "in the environment that config.yaml names, or move the folder away and start again."
+            )
+
+    def _batch(self, checkpoint: int) -> Entry:
+        """Edit, write, apply, and record what came of it."""
+        edits = min(self._tried + self._setup.config.batch, checkpoint)
+        requests = self._requests(edits, edits - self._tried)
+        began = time.monotonic()
+        with self._outlook.step(EDIT, len(requests)) as inside:
+            entry = self._attempt(len(self._ledger.batches) + 1, edits, requests, inside)
+        entry = replace(entry, fingerprint=self._session.fingerprint(), seconds=round(time.monotonic() - began, 3))
+        self._ledger.append(entry)
+        return entry
+
+    def _attempt(self, batch: int, edits: int, requests: Sequence[EditRequest], progress: Progress) -> Entry:
+        names = tuple(request.id for request in requests)
+        entry = Entry(batch, edits, "applied", names, self._setup.config.method)
+        try:
+            result = self._edit(batch, requests, progress)
+        except BadInput as error:
+            return replace(entry, status="skipped", reason=str(error))
+        except DIVERGED as error:
+            return replace(entry, status="diverged", reason=str(error))
+        entry = replace(entry, losses=tuple(d.get("loss") for d in result.details), details=result.details)
+        # The update goes to the disk first and is applied as read again: so does every repetition of the run.
+        write_state(self._run.state(batch), result.state, self._hook)
+        write_update(self._run.update(batch), result.update, self._hook)
+        try:
+            applied = self._apply(batch, requests)
+        except Diverged as error:
+            self._run.update(batch).unlink()
+            self._run.state(batch).unlink(missing_ok=True)
+            return replace(entry, status="diverged", reason=str(error), norms=result.update.norms())
+        self._state = read_state(self._run.state(batch))
+        return replace(entry, norms=dict(applied.norms), relative_norms=dict(applied.relative_norms))
+
+    def _edit(self, batch: int, requests: Sequence[EditRequest], progress: Progress) -> EditResult:
+        """What the method computes, with a random state that depends on seed and batch alone."""
+        with torch.random.fork_rng():
+            torch.manual_seed((self._setup.config.seed << 32) + batch)
+            return self._setup.editor.edit(self._setup.model, requests, self._state, self._artifacts, progress)
+
+    def _apply(self, batch: int, requests: Sequence[EditRequest]) -> Applied:
+        return self._session.apply(
+            read_update(self._run.update(batch)),
+            requests,
+            self._setup.config.method,
+            hyperparameters(self._setup.editor),
+        )
+
+    def _requests(self, edits: int, count: int) -> list[EditRequest]:
+        """The last `count` requests of the first `edits`."""
+        return [case.request for case in self._setup.cases[edits - count : edits]]
+
+    def _forget(self) -> None:
+        """Keep the states of checkpoints and the newest one: some methods' states weigh gigabytes."""
+        applied = [entry for entry in self._ledger.batches[: self._batches] if entry.status == "applied"]
+        for entry in applied[:-1]:
+            if entry.edits not in self._setup.checkpoints:
+                self._run.state(entry.batch).unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""What is measured at a checkpoint: probes of the edits, capability tasks, health; each file when it is missing."""
+
+from collections.abc import Mapping, Sequence
+
+from errata.probes.edits import base_answers, choose, probe_cases
+from errata.probes.health import health
+from errata.records import Record, read_records, write_records
+from errata.runs.layout import RunDir, WriteHook, atomic, write_json
+from errata.runs.outlook import Outlook
+from errata.runs.setup import Setup
+from errata.types import EditCase, Progress
+from errata.update.session import EditSession
+
+PROBES, HEALTH = "probes", "health"
+GUESS = {PROBES: 10.0, HEALTH: 2.0}
+TASK_GUESS = 10.0
+
+
+class Scorer:
+    """Measures the model of a session and files the rows of the run."""
+
+    def __init__(self, setup: Setup, run: RunDir, session: EditSession, hook: WriteHook | None) -> None:
+        self._setup, self._run, self._session, self._hook = setup, run, session, hook
+        self._config = setup.config
+
+    def kinds(self) -> dict[str, float]:
+        """The steps of a checkpoint, and a first guess of their seconds."""
+        return {**GUESS, **dict.fromkeys(self._config.tasks, TASK_GUESS)}
+
+    def measure(self, edits: int, newest: int, outlook: Outlook) -> None:
+        """Whatever is missing of the measurements after `edits` edits, of which the last batch wrote `newest`."""
+        for kind in self.kinds():
+            if self._is_done(kind, edits, newest):
+                outlook.skip(kind)
+                continue
+            with outlook.step(kind) as inside:
+                self._measure(kind, edits, newest, inside)
+
+    def _is_done(self, kind: str, edits: int, newest: int) -> bool:
+        if kind == HEALTH:
+            return self._run.health(edits).exists()
+        names = self._tables(edits, newest) if kind == PROBES else [kind]
+        return all(self._run.table(edits, name).exists() for name in names)
+
+    def _measure(self, kind: str, edits: int, newest: int, progress: Progress) -> None:
+        if kind == HEALTH:
+            write_json(self._run.health(edits), health(self._session), self._hook)
+        elif kind == PROBES:
+            self._probe(edits, newest, progress)
+        else:
+            from errata.capability.harness import evaluate  # importing the harness takes seconds
+
+            tables = evaluate(self._setup.model, [kind], self._config.limit, self._config.seed, progress)
+            self._write(edits, kind, tables[kind])
+
+    def _probe(self, edits: int, newest: int, progress: Progress) -> None:
+        cases, chosen = self._setup.cases, self._chosen(edits)
+        if edits:
+            base = self._base_answers()
+        else:
+            base = base_answers(self._setup.model, cases, chosen, progress)
+        rows = probe_cases(self._setup.model, cases, chosen, base, progress, newest=newest)
+        for name in self._tables(edits, newest):
+            if not self._run.table(edits, name).exists():
+                self._write(edits, name, [row for row in rows if row.table == name])
+
+    def _chosen(self, edits: int) -> list[int]:
+        """Indices of the probed edits; on the unedited model, of all that any checkpoint will probe."""
+        counts = [edits] if edits else self._setup.checkpoints
+        limit, seed = self._config.probe_limit, self._config.seed
+        return sorted({index for count in counts for index in choose(count, limit, seed)})
+
+    def _tables(self, edits: int, newest: int) -> list[str]:
+        """Names of the probes' tables that have rows at a checkpoint."""
+        chosen = self._chosen(edits)
+        cases = [self._setup.cases[index] for index in chosen]
+        present = {
+            "efficacy": bool(cases),
+            "generalization": any(case.paraphrases for case in cases),
+            "locality": any(case.neighbours for case in cases),
+            "portability": any(case.portability for case in cases),
+            "retention": any(index < edits - newest for index in chosen),
+        }
+        return [name for name, rows in present.items() if rows]
+
+    def _base_answers(self) -> Mapping[str, str]:
+        """What the unedited model answered to the neighbours, by prompt, from its own checkpoint."""
+        file = self._run.table(0, "locality")
+        return _by_prompt(self._setup.cases, read_records(file)) if file.exists() else {}
+
+    def _write(self, edits: int, name: str, rows: Sequence[Record]) -> None:
+        with atomic(self._run.table(edits, name), self._hook) as draft:
+            write_records(draft, rows)
+
+
+def _by_prompt(cases: Sequence[EditCase], rows: Sequence[Record]) -> dict[str, str]:
+    """Rows of locality are named REQUEST/N for the N-th neighbour; gold is the unedited model's answer."""
+    neighbours = {f"{case.request.id}/{n}": probe for case in cases for n, probe in enumerate(case.neighbours)}
+    return {neighbours[row.item].prompt: row.gold for row in rows}
