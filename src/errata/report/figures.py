@@ -1,0 +1,208 @@
+"""The figures of a report: small panels side by side, edit success always among them."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import altair as alt
+
+from errata.report.charts import Change, Panel, Point, Series, change_chart, curve_chart
+from errata.report.formats import number, points, points_span, share, span
+from errata.report.measures import Analysis, Mean, Measure
+from errata.report.names import PROBE_NOTES, Ink, ability_title, inks
+from errata.stats.curves import collapsed
+
+HEALTH_NOTES = {"perplexity": "on fixed text", "norm_drift": "norm of the edited weights over unedited"}
+LAST_CHECKPOINTS = 4
+"""How many checkpoints the figure of changes shows."""
+
+Looks = Mapping[str, Ink]
+"""How each run is drawn, by label: runs of one method look the same."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name: of its files. description: the figure in words, for who cannot see it. charts: its panels."""
+
+    name: str
+    title: str
+    caption: str
+    description: str
+    charts: tuple[alt.LayerChart, ...]
+
+
+def figures(analyses: Sequence[Analysis]) -> list[Figure]:
+    """All figures of a report, those without data left out."""
+    inked = inks([analysis.results.method for analysis in analyses])
+    looks = {analysis.label: inked[analysis.results.method] for analysis in analyses}
+    drawn = [draw(analyses, looks) for draw in (_trade, _each_ability, _changes, _health)]
+    return [figure for figure in drawn if figure.charts]
+
+
+def _trade(analyses: Sequence[Analysis], looks: Looks) -> Figure:
+    return _curves(
+        "edits-and-ability",
+        "What was gained, and what it cost",
+        "Mean accuracy over all benchmarks beside the success of the edits, asked freely. Bands are 95 % intervals; "
+        "the grey line is the unedited model.",
+        [*_mean_panel(analyses, looks), *_probe_panels(analyses, looks, PROBE_NOTES)],
+    )
+
+
+def _each_ability(analyses: Sequence[Analysis], looks: Looks) -> Figure:
+    panels = [_ability_panel(analyses, looks, task) for task in _tasks(analyses)]
+    return _curves(
+        "abilities",
+        "Each ability",
+        "Accuracy with 95 % intervals, beside edit success. Dashed: the score of guessing. Hollow points: collapsed, "
+        "the whole interval of the paired change lies below a loss of a tenth. A cross: logits not finite, no score.",
+        [*_probe_panels(analyses, looks, ("efficacy",)), *panels] if panels else [],
+    )
+
+
+def _health(analyses: Sequence[Analysis], looks: Looks) -> Figure:
+    found = dict.fromkeys(name for a in analyses for values in a.results.health.values() for name in values)
+    panels = [_health_panel(analyses, looks, name) for name in found if "/" not in name]
+    return _curves(
+        "health",
+        "Signs of damage",
+        "Cheap signs at every checkpoint, on logarithmic axes, beside edit success. "
+        "A cross marks a value that is no longer finite.",
+        [*_probe_panels(analyses, looks, ("efficacy",)), *panels] if panels else [],
+    )
+
+
+def _curves(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Figure:
+    return Figure(name, title, caption, " ".join(map(_describe, panels)), tuple(curve_chart(panel) for panel in panels))
+
+
+def _describe(panel: Panel) -> str:
+    told = [f"{line.label}: {', '.join(_told(panel, point) for point in line.points)}" for line in panel.series]
+    chance = f" Chance: {share(panel.chance)}." if panel.chance is not None else ""
+    return f"{panel.title} by number of edits. {'. '.join(told)}.{chance}"
+
+
+def _told(panel: Panel, point: Point) -> str:
+    return f"{share(point.value) if panel.scale == 'share' else number(point.value)} at {point.edits:,}"
+
+
+def _tasks(analyses: Sequence[Analysis]) -> Sequence[str]:
+    return list(dict.fromkeys(task for analysis in analyses for task in analysis.results.tasks))
+
+
+def _mean_panel(analyses: Sequence[Analysis], looks: Looks) -> list[Panel]:
+    lines = [(analysis, [_mean_point(*item) for item in analysis.ability.items()]) for analysis in analyses]
+    if not any(drawn for _, drawn in lines):
+        return []
+    base = _distinct(analysis.ability[0].value for analysis in analyses if 0 in analysis.ability)
+    count = len(_tasks(analyses))
+    note = f"mean accuracy of {count} benchmark{'' if count == 1 else 's'}"
+    return [Panel("Ability", note, "share", _all_series(lines, looks), None, base)]
+
+
+def _mean_point(edits: int, mean: Mean) -> Point:
+    return Point(edits, mean.value, mean.low, mean.high, text=f"{share(mean.value)} ({span(mean.low, mean.high)})")
+
+
+def _probe_panels(analyses: Sequence[Analysis], looks: Looks, probes: Iterable[str]) -> list[Panel]:
+    measured = {probe for analysis in analyses for probe in analysis.results.probes}
+    return [
+        Panel(probe.capitalize(), PROBE_NOTES[probe], "share", _measured(analyses, looks, probe))
+        for probe in probes
+        if probe in measured
+    ]
+
+
+def _ability_panel(analyses: Sequence[Analysis], looks: Looks, task: str) -> Panel:
+    title = ability_title(task)
+    first = [measure for analysis in analyses if (measure := analysis.get(0, task)) is not None]
+    items = " or ".join(f"{n:,}" for n in sorted({measure.n for measure in first}))
+    note = f"{'accuracy' if title == task else task}, {items} items"
+    base = _distinct(measure.accuracy for measure in first if measure.accuracy is not None)
+    chance = first[0].chance if first else None
+    return Panel(title, note, "share", _measured(analyses, looks, task), chance, base)
+
+
+def _health_panel(analyses: Sequence[Analysis], looks: Looks, name: str) -> Panel:
+    lines, lost = [], {}
+    for analysis in analyses:
+        values = {edits: row[name] for edits, row in analysis.results.health.items() if name in row}
+        lines.append((analysis, [Point(n, v, text=number(v)) for n, v in values.items() if math.isfinite(v)]))
+        lost[analysis.label] = tuple(n for n, v in values.items() if not math.isfinite(v))
+    series = _all_series(lines, looks, lost)
+    base = _distinct(point.value for line in series for point in line.points if point.edits == 0)
+    share_like = name.endswith(("rate", "share"))
+    note = HEALTH_NOTES.get(name, "share of texts" if share_like else "")
+    return Panel(name.replace("_", " ").capitalize(), note, "share" if share_like else "log", series, None, base)
+
+
+def _measured(analyses: Sequence[Analysis], looks: Looks, table: str) -> tuple[Series, ...]:
+    lines, lost = [], {}
+    for analysis in analyses:
+        found = [row[table] for row in analysis.measures.values() if table in row]
+        lines.append((analysis, [_point(analysis, measure) for measure in found if measure.accuracy is not None]))
+        lost[analysis.label] = tuple(measure.edits for measure in found if measure.accuracy is None)
+    return _all_series(lines, looks, lost)
+
+
+def _point(analysis: Analysis, measure: Measure) -> Point:
+    value = measure.accuracy or 0.0
+    change = analysis.curve.get(measure.edits, {}).get(measure.table)
+    text = f"{share(value)} ({span(measure.low, measure.high)}), {measure.n:,} items"
+    if change is not None:
+        text += f"; change {points(change.difference)}"
+    return Point(measure.edits, value, measure.low, measure.high, change is not None and collapsed(change), text)
+
+
+def _all_series(
+    lines: Iterable[tuple[Analysis, list[Point]]], looks: Looks, lost: Mapping[str, tuple[int, ...]] | None = None
+) -> tuple[Series, ...]:
+    gone = lost or {}
+    return tuple(
+        Series(a.label, looks[a.label], tuple(sorted(drawn, key=lambda p: p.edits)), gone.get(a.label, ()))
+        for a, drawn in lines
+    )
+
+
+def _distinct(values: Iterable[float]) -> tuple[float, ...]:
+    """Runs on one model share a reference line."""
+    return tuple(sorted({round(value, 6) for value in values}))
+
+
+def _changes(analyses: Sequence[Analysis], looks: Looks) -> Figure:
+    checkpoints = sorted({edits for analysis in analyses for edits in analysis.curve})[-LAST_CHECKPOINTS:]
+    rows = {edits: _change_rows(analyses, edits) for edits in checkpoints}
+    told = [f"After {edits:,} edits: {'; '.join(row.text for row in rows[edits])}." for edits in checkpoints]
+    return Figure(
+        "changes",
+        "Change against the unedited model",
+        "The same items before and after, with 95 % score intervals for paired rates. Left of the line: worse than "
+        "unedited. Hollow points: collapsed. Above each panel: efficacy of the edits at that checkpoint.",
+        " ".join(told),
+        tuple(change_chart(f"{n:,} edits", _efficacies(analyses, n), rows[n], looks) for n in checkpoints),
+    )
+
+
+def _change_rows(analyses: Sequence[Analysis], edits: int) -> list[Change]:
+    return [
+        Change(
+            ability_title(task),
+            analysis.label,
+            100 * change.difference,
+            100 * change.low,
+            100 * change.high,
+            collapsed(change),
+            f"{ability_title(task)}, {analysis.label}: {points(change.difference)} "
+            f"({points_span(change.low, change.high)})",
+        )
+        for analysis in analyses
+        for task, change in analysis.curve.get(edits, {}).items()
+    ]
+
+
+def _efficacies(analyses: Sequence[Analysis], edits: int) -> str:
+    found = [(analysis.label, analysis.get(edits, "efficacy")) for analysis in analyses]
+    known = [
+        f"{label} {share(measure.accuracy)}" for label, measure in found if measure and measure.accuracy is not None
+    ]
+    return f"efficacy {', '.join(known)}" if known else "efficacy not measured"
