@@ -153,7 +153,9 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    before=st.text("abc é東.\n ", max_size=12), subject=st.text("Åb東 9", min_size=1, max_size=8), after=st.text(max_size=12)
+    before=st.text("abc é東.\n ", max_size=12),
+    subject=st.text("Åb東 9", min_size=1, max_size=8),
+    after=st.text(max_size=12),
 )
 def test_subject_is_found_in_any_text(before: str, subject: str, after: str) -> None:
     if not subject.strip():

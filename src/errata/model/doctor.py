@@ -95,9 +95,16 @@ def _down_projection(model: EditableModel) -> str:
 
 
 def _mlp_output(model: EditableModel) -> str:
-    """Adding to the MLP's output adds the same to the residual stream, unless a norm is between."""
-    batch = _batch(model)
-    last, layer = batch.lengths - 1, model.n_layers // 2
+    """What the edited matrix gives is what the MLP gives, and the residual stream, or a norm, receives it."""
+    batch, layer = _batch(model), model.n_layers // 2
+    last = batch.lengths - 1
+    made = model.mlp_out_at(batch, layer, last)
+    _same(
+        model,
+        model.outputs_at(batch, [model.site(layer)], last)[model.site(layer)],
+        made,
+        "down's and the MLP's output",
+    )
     before = model.hidden_at(batch, layer, last)
     delta = before.roll(1, -1)
     with model.shifted(model.mlp(layer), last, delta):
@@ -105,8 +112,8 @@ def _mlp_output(model: EditableModel) -> str:
     if model.arch.mlp_norm is None:
         _same(model, moved, delta, "what was added to the MLP's output and what the residual stream received")
         return "added to the residual stream as it is"
-    if _distance(moved, delta) < 0.01:
-        raise AssertionError(f"{model.arch.mlp_norm} lies after the MLP, but the stream receives its output unchanged")
+    norm = f"{model.arch.layers}.{layer}.{model.arch.mlp_norm}"
+    _same(model, model.inputs_at(batch, [norm], last)[norm], made, f"the MLP's output and what {norm} receives")
     return f"reaches the residual stream through {model.arch.mlp_norm}"
 
 
@@ -115,11 +122,10 @@ def _logits(model: EditableModel) -> str:
     ids = torch.tensor([encode(model.tokenizer, PROMPT)], device=model.device)
     batch = _batch(model)
     ours = model.logits(batch)[0, : ids.shape[1]]
+    normed = model.outputs_at(batch, [model.arch.norm], None)[model.arch.norm][0, : ids.shape[1]]
     with torch.no_grad():
         plain = model.model(input_ids=ids).logits[0].float()
-        hidden = model.hidden_at(batch, model.n_layers - 1, None)[0, : ids.shape[1]].to(model.dtype)
-        norm, head = (model.model.get_submodule(path) for path in (model.arch.norm, model.arch.head))
-        unscaled = head(norm(hidden)).float()
+        unscaled = model.model.get_submodule(model.arch.head)(normed.to(model.dtype)).float()
     _same(model, ours, plain, "logits of a row in a padded batch and alone")
     # Scales and soft caps keep the order of logits, so the row's norm and head must rank them alike.
     chosen = ours.gather(1, unscaled.argmax(1, keepdim=True)).squeeze(1)
