@@ -7,11 +7,11 @@ from random import Random
 from typing import Any
 
 from errata.artifacts.store import SECOND_MOMENT, Artifacts, Need, SecondMoment
-from errata.editors.base import Progress
 from errata.errors import BadInput
 from errata.keyvalue.moments import SecondMomentFitter
 from errata.model.editable import EditableModel
 from errata.model.tokens import encode, pad
+from errata.types import Progress
 
 KEYS_PER_DIMENSION = 10
 """How many keys are the mean of, for each input dimension, unless asked otherwise."""
@@ -47,7 +47,7 @@ def build_second_moments(
         )
     sites = {layer: model.site(layer) for layer in layers}
     fitters = {layer: SecondMomentFitter(model.weight(site).shape[1], model.device) for layer, site in sites.items()}
-    wanted = tokens if tokens is not None else KEYS_PER_DIMENSION * max(model.weight(s).shape[1] for s in sites.values())
+    wanted = tokens if tokens is not None else KEYS_PER_DIMENSION * model.weight(model.site(0)).shape[1]
     pool, digest = _pool(texts, POOL * 8 * wanted)
     Random(seed).shuffle(pool)
     taken = _fit(model, sites, fitters, pool, wanted, progress)

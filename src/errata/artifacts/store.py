@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from errata.errors import BadInput, MissingArtifact
+from errata.keyvalue.solve import factor
 from errata.model.editable import EditableModel
 
 SECOND_MOMENT = "second-moment"
@@ -88,8 +89,6 @@ class Artifacts:
 
     def cholesky(self, model: EditableModel, layer: int, weight: float = 1.0, ridge: float = 0.0) -> Tensor:
         """Lower factor of weight C + ridge mean(diag) I, float64 on the model's device, computed once."""
-        from errata.keyvalue.solve import factor
-
         key = (self._key(model, layer), weight, ridge)
         if key not in self._factors:
             self._factors[key] = factor(self.second_moment(model, layer).C.to(model.device), weight, ridge)

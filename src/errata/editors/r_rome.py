@@ -28,7 +28,8 @@ class RRome:
     """Hyperparameters of R-ROME, the same as ROME's; the defaults are GPT-2 XL's in the ROME's configuration.
 
     layer: the one edited. steps, lr, weight_decay, clamp, kl, loss_stop: search for the value, see
-    `Objective`. contexts: (length, count) of sampled prefixes. covariance: False leaves C^-1 out. ridge: share of C's mean eigenvalue added to C. seed: of the prefixes.
+    `Objective`. contexts: (length, count) of sampled prefixes. covariance: False leaves C^-1 out.
+    ridge: share of C's mean eigenvalue added to C. seed: of the prefixes.
     """
 
     name: ClassVar[str] = "r_rome"

@@ -125,7 +125,7 @@ def _extend(
         batch = pad(rows, model.pad_id)
         logits = model.logits(batch).cpu()[torch.arange(len(rows)), batch.lengths - 1]
         if not torch.isfinite(logits).all():
-            raise BadInput(f"{model.name} gives logits that are not finite: `errata doctor {model.name}` looks into it.")
+            raise BadInput(f"{model.name} gives non-finite logits; `errata doctor {model.name}` looks into it.")
         drawn = _draw(logits.index_fill(1, special, -torch.inf), generator)
         rows = [
             [*row, token] if len(row) < goal else row for row, goal, token in zip(rows, wanted, drawn, strict=True)

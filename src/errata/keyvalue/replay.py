@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from errata.keyvalue.keys import Row
 from errata.model import hooks
 from errata.model.editable import EditableModel
+from errata.model.tokens import TokenBatch, pad
 
 
 @dataclass(frozen=True)
@@ -76,40 +77,39 @@ class _Past(DynamicCache):
     def __init__(self, past: Sequence[tuple[Tensor, Tensor]]) -> None:
         super().__init__(past)  # type: ignore[no-untyped-call]
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any) -> tuple[Tensor, Tensor]:
         layer = self.layers[layer_idx]
         return torch.cat([layer.keys, key_states], -2), torch.cat([layer.values, value_states], -2)
 
 
 @torch.no_grad()
 def record(model: EditableModel, layer: int, rows: Sequence[Row]) -> Replay:
-    """One plain pass over the rows.
+    """One plain pass over the rows, padded on the right, and the shift that brings their lookups into one column.
 
     The last token of a target is never an input: nothing is read behind it.
     """
-    inputs = [row.ids[:-1] if row.target else row.ids for row in rows]
-    ids, mask, positions, left = _aligned(inputs, [row.lookup for row in rows], model.pad_id)
-    ids, mask, positions = ids.to(model.device), mask.to(model.device), positions.to(model.device)
-    seen, past = _observed(model, layer, ids, mask, positions)
-    stream, keys, values = (
-        tensor.reshape(*ids.shape, -1)[:, left:] for tensor in (hooks.main(seen["layer"]), seen["key"], seen["value"])
-    )
+    batch = pad([row.ids[:-1] if row.target else row.ids for row in rows], model.pad_id).to(model.device)
+    lookups = torch.tensor([row.lookup for row in rows], device=model.device)
+    seen, past = _observed(model, layer, batch)
+    left, right = int(lookups.max()), int((batch.lengths - lookups).max())
+    before = lookups[:, None] - torch.arange(left, 0, -1, device=model.device)
+    after = lookups[:, None] + torch.arange(right, device=model.device)
     return Replay(
         model=model,
         layer=layer,
-        ids=ids[:, left:],
-        positions=positions[:, left:],
-        mask=mask,
-        stream=stream,
-        past=tuple((k[:, :, :left], v[:, :, :left]) for k, v in past) if left else (),
-        keys=hooks.widened(keys[:, 0]),
-        values=hooks.widened(values[:, 0]),
+        ids=_taken(batch.ids, after),
+        positions=_taken(batch.positions, after),
+        mask=torch.cat([(before >= 0).long(), (after < batch.lengths[:, None]).long()], 1),
+        stream=_taken(hooks.main(seen["layer"]), after),
+        past=tuple((_taken_past(k, before), _taken_past(v, before)) for k, v in past) if left else (),
+        keys=hooks.select(seen["key"], len(rows), lookups),
+        values=hooks.select(seen["value"], len(rows), lookups),
         parts=len(seen["layer"]) if isinstance(seen["layer"], tuple) else 0,
     )
 
 
 def _observed(
-    model: EditableModel, layer: int, ids: Tensor, mask: Tensor, positions: Tensor
+    model: EditableModel, layer: int, batch: TokenBatch
 ) -> tuple[dict[str, Any], list[tuple[Tensor, Tensor]]]:
     """What the layer returns, its down projection takes and gives, and all layers' attention keys and values."""
     seen: dict[str, Any] = {}
@@ -125,9 +125,9 @@ def _observed(
     ]
     with hooks.hooked(handles):
         model.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -135,16 +135,14 @@ def _observed(
     return seen, [(entry[0], entry[1]) for entry in cache]
 
 
-def _aligned(rows: Sequence[Sequence[int]], lookups: Sequence[int], pad_id: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """ids, mask, positions (n, t) with every lookup in one column, and that column."""
-    left = max(lookups)
-    before = [left - lookup for lookup in lookups]
-    width = max(gap + len(row) for gap, row in zip(before, rows, strict=True))
-    after = [width - gap - len(row) for gap, row in zip(before, rows, strict=True)]
-    framed = list(zip(before, rows, after, strict=True))
-    ids = torch.tensor([[*[pad_id] * a, *row, *[pad_id] * b] for a, row, b in framed])
-    mask = torch.tensor([[*[0] * a, *[1] * len(row), *[0] * b] for a, row, b in framed])
-    return ids, mask, (mask.cumsum(1) - 1).clamp_min(0), left
+def _taken(tensor: Tensor, columns: Tensor) -> Tensor:
+    """Chosen columns of each row: (n, t, ...), (n, s) -> (n, s, ...). Columns outside the row give what is masked."""
+    return tensor[torch.arange(len(tensor), device=tensor.device)[:, None], columns.clamp(0, tensor.shape[1] - 1)]
+
+
+def _taken_past(tensor: Tensor, columns: Tensor) -> Tensor:
+    """The same of attention keys or values, (n, heads, t, d_head)."""
+    return _taken(tensor.transpose(1, 2), columns).transpose(1, 2)
 
 
 @contextmanager

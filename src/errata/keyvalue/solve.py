@@ -76,4 +76,4 @@ def alignment(k: Tensor, u: Tensor) -> float:
 
 def _check(keys: Tensor, residuals: Tensor) -> None:
     if not (torch.isfinite(keys).all() and torch.isfinite(residuals).all()):
-        raise Diverged("the keys or residuals of this edit are not finite: the model does not survive its earlier edits.")
+        raise Diverged("keys or residuals of this edit are not finite: the model did not survive its earlier edits.")

@@ -37,8 +37,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lr <= 0 or self.clamp <= 0 or self.weight_decay < 0 or self.kl < 0:
             raise BadInput(
-                f"steps {self.steps}, lr {self.lr}, clamp {self.clamp}, weight_decay {self.weight_decay}, kl {self.kl}: "
-                "steps, lr and clamp must be positive, the others at least 0."
+                f"steps {self.steps}, lr {self.lr} and clamp {self.clamp} must be positive, "
+                f"weight_decay {self.weight_decay} and kl {self.kl} at least 0."
             )
 
 
