@@ -99,7 +99,9 @@ def _editors_in(module: str, source: str) -> Iterable[EditorInfo]:
         if isinstance(node, ast.ClassDef):
             stated = _constants(node)
             if {"name", "paper"} <= stated.keys():
-                yield EditorInfo(stated["name"], f"{module}:{node.name}", stated["paper"], summary, tuple(_options(node)))
+                yield EditorInfo(
+                    stated["name"], f"{module}:{node.name}", stated["paper"], summary, tuple(_options(node))
+                )
 
 
 def _fields(node: ast.ClassDef) -> Iterable[tuple[str, str, ast.expr | None]]:
@@ -127,11 +129,11 @@ def _origin(point: EntryPoint) -> str:
 def tasks() -> Mapping[str, TaskInfo]:
     """All capability tasks in the package by name; the harness' own tasks can be named as well."""
     sources = [p for p in files("errata.capability").joinpath("tasks").iterdir() if p.name.endswith(".yaml")]
-    found = [_task(yaml.load(p.read_text("utf-8"), _TaskLoader)) for p in sources]  # noqa: S506: see _TaskLoader
+    found = [_task(yaml.load(p.read_text("utf-8"), _TaskLoader)) for p in sources]
     return {info.name: info for info in sorted(found, key=lambda info: info.name)}
 
 
-class _TaskLoader(yaml.SafeLoader):
+class _TaskLoader(yaml.SafeLoader):  # type: ignore[misc]
     """A safe loader to which the harness' `!function module.name` is text."""
 
 
@@ -168,7 +170,9 @@ def models() -> Mapping[str, ModelInfo]:
     from errata.model.architecture import ARCHITECTURES
 
     embedded = [ModelInfo(name, "embedded", f"{folder}, in the package") for name, folder in MODELS.items()]
-    families = [ModelInfo(name, "family", f"edited at {row.layers}.N.{row.down}") for name, row in ARCHITECTURES.items()]
+    families = [
+        ModelInfo(name, "family", f"edited at {row.layers}.N.{row.down}") for name, row in ARCHITECTURES.items()
+    ]
     return {info.name: info for info in [*embedded, *families]}
 
 
@@ -176,23 +180,33 @@ def _first_line(module: ModuleType) -> str:
     return (module.__doc__ or "").strip().partition("\n")[0]
 
 
-def load_editor(name: str, **options: Any) -> "Editor":
-    """The method of that name with those hyperparameters.
-
-    Raises BadInput for an unknown name or option, naming the near ones.
-    """
+def editor_class(name: str) -> "type[Editor]":
+    """The class of a method. BadInput for an unknown name, naming the near ones."""
     info = editors().get(name)
     if info is None:
         raise BadInput(unknown("method", name, editors(), "errata list methods"))
     module, _, attribute = info.home.partition(":")
     kind: type[Editor] = getattr(import_module(module), attribute)
-    known = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    return kind
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """BadInput for an option that the method does not have, naming the near ones."""
+    known = {field.name for field in fields(editor_class(name)) if field.init}  # type: ignore[arg-type]
     for option in options:
         if option not in known:
             raise BadInput(unknown(f"option of {name}", option, known, f"errata list methods {name}"))
+
+
+def load_editor(name: str, **options: Any) -> "Editor":
+    """The method of that name with those hyperparameters; lists, as YAML gives them, stand for tuples.
+
+    BadInput for an unknown name, an unknown or missing option, or a value that cannot be.
+    """
+    check_options(name, options)
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
-        return kind(**frozen)
+        return editor_class(name)(**frozen)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{name} does not take these options: {error}. See: errata list methods {name}") from error
 

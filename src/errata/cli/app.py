@@ -46,7 +46,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Edit facts inside a language model, and measure what the edits cost."""
 
@@ -70,7 +72,9 @@ def _code(end: SystemExit) -> int:
     if end.code == INTERRUPTED:
         # typer turns the interrupt into an exit; what the run said of it is the cause.
         cause = end.__context__.__cause__ if end.__context__ else None
-        note(f"errata: {str(cause or '') or 'stopped. What was finished is kept; give the same command again to go on.'}")
+        note(
+            f"errata: {str(cause or '') or 'stopped. What was finished is kept; give the same command again to go on.'}"
+        )
     return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 

@@ -44,7 +44,7 @@ def build(
     measured = load(model, device=device, dtype=dtype)
     store = Artifacts()
     with progress() as bar:
-        built = build_second_moments(measured, wanted, read_corpus(corpus), tokens, store, bar)
+        built = build_second_moments(measured, wanted, read_corpus(corpus), tokens, store, bar, corpus=corpus)
     rows = [{"layer": layer, "tokens": moment.tokens, **moment.provenance} for layer, moment in built.items()]
     if json:
         emit({"kind": kind.value, "cache": str(store.cache), "layers": rows})

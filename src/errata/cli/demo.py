@@ -29,22 +29,21 @@ def demo(
 ) -> None:
     """Edit the embedded model with ROME and MEMIT, measure it after each checkpoint, and report."""
     from errata.report.html import report
+    from errata.report.summary import summarize
 
     start = time.monotonic()
-    note("Editing atlas with ROME and MEMIT, one edit after another; measuring at 0, 1, 10 and 100 edits.")
+    note("Edits atlas, the embedded model, by ROME and by MEMIT, one edit after another, and measures both on the way.")
     runs = [run.path for run in perform(recipes(), out / "runs", workers=2, threads=1)]
     page = report(runs, out / "report").resolve()
+    found = summarize(runs)
+    seconds = time.monotonic() - start
     if json:
-        emit({"report": str(page), "runs": [str(run) for run in runs], "seconds": round(time.monotonic() - start, 1)})
+        emit({"report": str(page), "seconds": round(seconds, 1), **found})
         return
-    note(f"Done in {duration(time.monotonic() - start)}. All items instead of a sample: {whole(out)}")
-    typer.echo(page)
+    typer.echo(found["headline"])
+    typer.echo(f"{page} ({duration(seconds)})")
     if show and has_desktop():
         webbrowser.open(page.as_uri())
-
-
-def whole(out: Path) -> str:
-    return f"errata demo --whole --out {out}"
 
 
 def has_desktop() -> bool:

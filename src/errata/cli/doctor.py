@@ -10,7 +10,9 @@ from errata.cli.output import emit, table
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(help="A family (`errata list models`), or a model: `atlas`, a folder, a hub name.")],
+    model: Annotated[
+        str, typer.Argument(help="A family (`errata list models`), or a model: `atlas`, a folder, a hub name.")
+    ],
     json: Json = False,
 ) -> None:
     """Check everything editing needs of a model; of a family, on a tiny random model. Exit code 1 if a check fails."""

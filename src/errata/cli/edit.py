@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errata.cli.options import Corpus, Device, Dtype, Json, Method, Model, Settings, settings
-from errata.cli.output import duration, emit, note, progress, table
+from errata.cli.output import emit, note, progress, table
 from errata.errors import BadInput
 from errata.types import EditCase, EditRequest, Probe
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # edits whose answers are printed; --json has all
 WIDTH = 60  # characters of an answer that are printed
+WANTED = {"prompt": "give the target", "paraphrase": "give the target", "neighbour": "answer as before"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def edit(
     if json:
         emit(_document(session, method, applied, answered, seconds, save))
     else:
-        _print(applied, answered, seconds, save)
+        _print(session, answered, seconds, save)
 
 
 def _cases(
@@ -115,10 +116,10 @@ def _completed(case: EditCase) -> EditCase:
     for known in cases():
         asked = (known.request.prompt, *known.paraphrases)
         if known.request.subject == request.subject and request.prompt in asked:
-            others = tuple(text for text in asked if text != request.prompt)
+            others = sorted((text for text in asked if text != request.prompt), key=lambda text: "\n" in text)
             neighbours = tuple(probe for probe in known.neighbours if probe.answer != request.target_new)
             return replace(
-                case, paraphrases=case.paraphrases or others[-1:], neighbours=case.neighbours or neighbours[:1]
+                case, paraphrases=case.paraphrases or tuple(others[:1]), neighbours=case.neighbours or neighbours[:1]
             )
     return case
 
@@ -132,53 +133,58 @@ def _questions(case: EditCase) -> Iterable[Question]:
 
 
 def _ask(model: "EditableModel", questions: Sequence[Question]) -> list[str]:
-    return [answer.strip() for answer in model.generate([q.prompt for q in questions])]
+    """The first sentence of each answer."""
+    from errata.probes.answers import MAX_TOKENS
+    from errata.probes.answers import Question as Asked
+
+    asked = [Asked(q.prompt, q.expected or q.case.request.target_new) for q in questions]
+    by_stop: dict[tuple[str, ...], list[int]] = {}
+    for i, question in enumerate(asked):
+        by_stop.setdefault(question.stop, []).append(i)
+    answers = [""] * len(asked)
+    for stop, places in by_stop.items():
+        found = model.generate_full([asked[i].prompt for i in places], MAX_TOKENS, stop=stop)
+        for i, generated in zip(places, found, strict=True):
+            answers[i] = asked[i].answer(generated)
+    return answers
 
 
-def _print(applied: "Sequence[Applied]", answered: Sequence[Answered], seconds: float, save: Path | None) -> None:
-    shown = list(dict.fromkeys(a.question.case.request.id for a in answered))[:SHOWN]
+def _print(session: "EditSession", answered: Sequence[Answered], seconds: float, save: Path | None) -> None:
+    shown = list(dict.fromkeys(a.question.case.request.id for a in answered))
     rows = [
         (a.question.kind, a.question.prompt, _short(a.before), _short(a.after))
         for a in answered
-        if a.question.case.request.id in shown
+        if a.question.case.request.id in shown[:SHOWN]
     ]
     table(("", "asked", "before", "after"), rows)
-    for line in _summary(applied, answered):
+    if len(shown) > SHOWN:
+        typer.echo(f"... and {len(shown) - SHOWN} more edits; --json has all of them")
+    typer.echo()
+    for line in _summary(session, answered):
         typer.echo(line)
-    typer.echo(f"seconds: {seconds:.2f}")
+    typer.echo(f"time: {seconds:.2f} seconds")
     if save is not None:
-        note(f"saved; ask it: errata generate {save} PROMPT; take it back: errata undo {save}")
-    if seconds > 60:
-        note(f"editing took {duration(seconds)}")
+        note(f"Saved. Ask it: errata generate {save} PROMPT. Take the edit back: errata undo {save}")
 
 
-def _summary(applied: "Sequence[Applied]", answered: Sequence[Answered]) -> Iterable[str]:
+def _summary(session: "EditSession", answered: Sequence[Answered]) -> Iterable[str]:
     """How many answers are as they should be, and how far the weights moved."""
-    for kind, wanted in (("prompt", "give the target"), ("paraphrase", "give the target"), ("neighbour", "unchanged")):
+    from errata.editing import change
+
+    for kind, wanted in WANTED.items():
         group = [a for a in answered if a.question.kind == kind]
         if group:
-            yield f"{kind}s {wanted}: {sum(map(_as_wanted, group))} of {len(group)}"
-    for site, norm, relative in _norms(applied):
-        yield f"norm of the change at {site}: {norm:.4g} ({relative:.2%} of the weights')"
+            yield f"{kind}s that {wanted}: {sum(map(_as_wanted, group))} of {len(group)}"
+    for site, (norm, share) in change(session).items():
+        yield f"norm of the change of {site}: {norm:.4g} ({share:.2%} of the matrix)"
 
 
 def _as_wanted(answered: Answered) -> bool:
+    from errata.probes.answers import same
+
     if answered.question.kind == "neighbour":
-        return answered.after == answered.before
-    return answered.after.startswith(answered.question.case.request.target_new)
-
-
-def _norms(applied: "Sequence[Applied]") -> list[tuple[str, float, float]]:
-    """For each site the root of the summed squares over all edits: norm, and share of the unedited matrix' norm."""
-    sites = dict.fromkeys(site for entry in applied for site in entry.norms)
-    return [
-        (
-            site,
-            sum(entry.norms.get(site, 0.0) ** 2 for entry in applied) ** 0.5,
-            sum(entry.relative_norms.get(site, 0.0) ** 2 for entry in applied) ** 0.5,
-        )
-        for site in sites
-    ]
+        return same(answered.after, answered.before)
+    return same(answered.after, answered.question.case.request.target_new)
 
 
 def _short(text: str) -> str:
@@ -201,7 +207,8 @@ def _document(
             {
                 "edit": entry.id,
                 "requests": [
-                    {"id": r.id, "prompt": r.prompt, "subject": r.subject, "target": r.target_new} for r in entry.requests
+                    {"id": r.id, "prompt": r.prompt, "subject": r.subject, "target": r.target_new}
+                    for r in entry.requests
                 ],
                 "options": dict(entry.options),
                 "norms": dict(entry.norms),

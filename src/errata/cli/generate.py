@@ -9,10 +9,14 @@ from errata.cli.output import emit, table
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="`atlas`, a folder (also one that `errata edit --save` made), or a hub name.")],
+    model: Annotated[
+        str, typer.Argument(help="`atlas`, a folder (also one that `errata edit --save` made), or a hub name.")
+    ],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to continue.")],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="At most so many tokens an answer.")] = 32,
-    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer; repeatable. Default: a new line.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Text that ends an answer; repeatable. Default: a new line.")
+    ] = None,
     device: Device = None,
     dtype: Dtype = None,
     json: Json = False,

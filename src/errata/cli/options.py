@@ -19,7 +19,9 @@ Settings = Annotated[
 ]
 Corpus = Annotated[
     str | None,
-    typer.Option(help="Text for second moments: a file, one document a line, or `atlas`. Default: atlas for atlas models."),
+    typer.Option(
+        help="Text for second moments: a file, one document a line, or `atlas`. Default: atlas for atlas models."
+    ),
 ]
 OutFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to.")]
 

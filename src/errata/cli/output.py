@@ -40,7 +40,8 @@ def note(text: str) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: aligned in a terminal, tab-separated in a pipe."""
+    """A table on stdout: aligned in a terminal, tab-separated in a pipe; line breaks are shown as \\n."""
+    rows = [[cell.replace("\n", "\\n").replace("\t", " ") for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in [header, *rows]:
             typer.echo("\t".join(row))

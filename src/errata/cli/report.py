@@ -11,16 +11,19 @@ from errata.cli.output import emit
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("report"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder, or the page itself if it ends in .html.")] = Path(
+        "report"
+    ),
+    margin: Annotated[float | None, typer.Option(min=0, max=1, help='Loss of ability that "safe" excludes.')] = None,
     json: Json = False,
 ) -> None:
-    """Write a self-contained HTML report of runs, its tables (CSV, LaTeX) and its figures (SVG, PNG)."""
+    """Write a self-contained HTML page on runs, with its tables (CSV, LaTeX) and figures (SVG, PNG) beside it."""
     from errata.report.html import report as write
+    from errata.report.summary import summarize
 
-    page = write(runs, out)
+    page = write(runs, out, margin)
     if json:
-        from errata.report.summary import summarize
-
-        emit({"report": str(page), **summarize(runs)})
-    else:
-        typer.echo(page)
+        emit({"report": str(page), **summarize(runs, margin)})
+        return
+    typer.echo(summarize(runs, margin)["headline"])
+    typer.echo(page)

@@ -15,7 +15,9 @@ def run(
         list[Path], typer.Argument(metavar="CONFIG...", help="YAML files, or folders of runs that were started before.")
     ],
     root: Annotated[Path, typer.Option(help="Folder of the runs' folders.")] = Path("runs"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at the same time. Default: one for each core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at the same time. Default: one for each core.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="torch threads of each run; they decide the last bits.")] = 1,
 ) -> None:
     """Edit and measure as configs say. The same command again goes on where a stopped one was."""

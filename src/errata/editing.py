@@ -1,0 +1,113 @@
+"""Edit a session in one call: the model's preset, what must be built beforehand, batches, and the updates applied."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from errata.artifacts.build import ensure
+from errata.artifacts.store import Artifacts
+from errata.data.corpora import read_corpus
+from errata.editors.base import Editor, State
+from errata.editors.presets import preset
+from errata.errors import BadInput
+from errata.model.editable import EditableModel
+from errata.model.loading import load
+from errata.registry import check_options, load_editor
+from errata.types import EditRequest, Progress
+from errata.update.session import Applied, EditSession
+
+
+def open_session(model: str, device: str | None = None, dtype: str | None = None) -> EditSession:
+    """A session on a model by name or folder; of a folder that a session was saved to, with its edits in force."""
+    if not (Path(model) / "errata.json").is_file():
+        return EditSession(load(model, device=device, dtype=dtype))
+    session = EditSession.load(model, device=device)
+    found = str(session.model.dtype).removeprefix("torch.")
+    if dtype not in (None, found):
+        raise BadInput(f"{model} was saved in {found}; a saved session keeps its dtype. Leave --dtype out.")
+    return session
+
+
+def choose_editor(method: str, model: EditableModel, options: Mapping[str, Any] | None = None) -> Editor:
+    """The method with its preset for the model, and over it these options.
+
+    BadInput for an unknown method or option, and where the preset leaves something open.
+    """
+    given = dict(options or {})
+    check_options(method, given)
+    return load_editor(method, **{**preset(method, model), **given})
+
+
+def edit(
+    session: EditSession,
+    requests: Iterable[EditRequest],
+    method: str | Editor = "memit",
+    *,
+    options: Mapping[str, Any] | None = None,
+    batch: int | None = None,
+    artifacts: Artifacts | None = None,
+    corpus: str | None = None,
+    progress: Progress | None = None,
+) -> list[Applied]:
+    """Write facts into the session's model; what was applied, one entry a batch.
+
+    options: hyperparameters over the model's preset. batch: how many are written at once; by default all where
+    the method can, else one. corpus: text for second moments that are not in the cache ("atlas" or a file);
+    for embedded models it is "atlas" by default.
+    MissingArtifact if something must be built and no corpus is given. If a batch fails, the batches before it
+    stay applied.
+    """
+    wanted = list(requests)
+    if isinstance(method, Editor) and options:
+        raise BadInput("options are for a method by its name; an editor has its own.")
+    editor = method if isinstance(method, Editor) else choose_editor(method, session.model, options)
+    store = artifacts or Artifacts()
+    store.bind(session.model, session.base)
+    provide(session, editor, store, corpus, progress)
+    size = batch or (max(len(wanted), 1) if editor.batch else 1)
+    state: State = {}
+    applied = []
+    for first in range(0, len(wanted), size):
+        part = wanted[first : first + size]
+        result = editor.edit(session.model, part, state, store, progress)
+        state = result.state
+        applied.append(session.apply(result.update, part, editor.name, hyperparameters(editor)))
+        if progress is not None:
+            progress("edits", first + len(part), len(wanted))
+    return applied
+
+
+def provide(
+    session: EditSession, editor: Editor, artifacts: Artifacts, corpus: str | None, progress: Progress | None
+) -> None:
+    """Build what the editor needs and the cache lacks, if there is a corpus to build it from.
+
+    BadInput where edits are in force already: the statistics are those of the unedited model.
+    """
+    source = corpus or embedded_corpus(session)
+    needs = editor.needs(session.model)
+    texts = read_corpus(source) if source else None
+    ensure(session.model, needs, artifacts, texts, progress=progress, corpus=source or "")
+
+
+def embedded_corpus(session: EditSession) -> str | None:
+    """The corpus that belongs to an embedded model, None for other models."""
+    from errata.atlas import MODELS
+
+    return "atlas" if session.origin in MODELS else None
+
+
+def change(session: EditSession) -> dict[str, tuple[float, float]]:
+    """For each edited site the Frobenius norm of all that changed, and its share of the unedited matrix' norm."""
+    norms = {}
+    for site, base in session.base.items():
+        moved = float((session.model.weight(site).double() - base.double()).norm())
+        norms[site] = moved, moved / max(float(base.double().norm()), 1e-30)
+    return norms
+
+
+def hyperparameters(editor: Editor) -> dict[str, Any]:
+    """What the editor, a dataclass like all of them, was set to: for the session's ledger."""
+    fields: Any = editor
+    return asdict(fields)

@@ -1,0 +1,55 @@
+"""The documentation says what is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from errata.data.cases import read_cases
+from errata.runs.config import RunConfig, load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def test_the_commands_page_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_key_of_a_run_is_documented() -> None:
+    text = (ROOT / "docs" / "runs.md").read_text("utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    values = yaml.safe_load(example)
+    assert values.keys() == RunConfig.model_fields.keys()
+    RunConfig.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("examples/*.yaml"), *ROOT.glob("src/errata/runs/recipes/*.yaml")], ids=lambda p: p.name
+)
+def test_configs_in_the_repository_are_valid(path: Path) -> None:
+    load_config(path)
+
+
+def test_the_example_edits_are_valid() -> None:
+    cases = read_cases(ROOT / "examples" / "edits.jsonl")
+    assert len(cases) == 3 and all(case.neighbours for case in cases)
+
+
+def test_the_glossary_names_every_table() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    for word in ("efficacy", "generalization", "locality", "portability", "retention"):
+        assert f"| {word} |" in text
