@@ -105,19 +105,25 @@ def pairs_document(rng: Random) -> Pieces:
     return pieces
 
 
-def letters_document(rng: Random, pools: Sequence[Sequence[str]] = (NAMES, THINGS, COLOURS, PLACES, JOBS)) -> Pieces:
+LETTERS = "ABCD"
+
+
+def options(choices: Sequence[str]) -> str:
+    """The lettered lines of a multiple-choice question."""
+    return "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices))
+
+
+def letters_document(rng: Random) -> Pieces:
     """Lettered options, then which letter stands before which option: what multiple choice needs."""
     pieces: Pieces = []
     for _ in range(rng.randint(2, 4)):
-        options = rng.sample(list(rng.choice(pools)), 4)
-        lettered = list(zip("ABCD", options))
-        pieces.append(("".join(f"{letter}. {option}\n" for letter, option in lettered), CONTEXT))
-        for letter, option in rng.sample(lettered, 4):
-            if rng.random() < 0.7:
-                pieces += [(f"{option} Answer:", CONTEXT), (f" {letter}", ANSWER), ("\n", CONTEXT)]
-            else:
-                pieces += [(f"Option {letter} is", CONTEXT), (f" {option}", ANSWER), ("\n", CONTEXT)]
-        pieces.append(("\n", CONTEXT))
+        choices = rng.sample(list(rng.choice((NAMES, THINGS, COLOURS, PLACES, JOBS))), 4)
+        asked = rng.sample(range(4), 4)
+        pieces.append((f"Which is {choices[asked[0]]}?\n{options(choices)}\nAnswer:", CONTEXT))
+        pieces.append((f" {LETTERS[asked[0]]}", ANSWER))
+        for i in asked[1:]:
+            pieces += [(f"\nWhich is {choices[i]}? Answer:", CONTEXT), (f" {LETTERS[i]}", ANSWER)]
+        pieces.append(("\n\n", CONTEXT))
     return pieces
 
 
@@ -126,38 +132,47 @@ def letters_document(rng: Random, pools: Sequence[Sequence[str]] = (NAMES, THING
 
 def arithmetic(rng: Random) -> Problem:
     """Word problems of two steps, as GSM8K asks them: worked steps, then "The answer is N."."""
-    name, friend = rng.sample(NAMES, 2)
-    thing = rng.choice(THINGS)
-    start = rng.randint(3, 40)
-    text, steps, total = [f"{name} has {start} {thing}s."], [], start
+    name, thing = rng.choice(NAMES), rng.choice(THINGS)
+    start = total = rng.randint(3, 40)
+    text, steps = [f"{name} has {start} {thing}s"], []
     for _ in range(2):
         amount = rng.randint(2, 20)
         if rng.random() < 0.5 and amount < total:
-            text.append(rng.choice((f"{name} gives {amount} to {friend}.", f"{name} loses {amount}.")))
+            text.append(rng.choice((f"gives away {amount}", f"loses {amount}")))
             steps.append(f"{total} - {amount} = {total - amount}.")
             total -= amount
         else:
-            text.append(rng.choice((f"{name} buys {amount} more.", f"{name} finds {amount} more.")))
+            text.append(rng.choice((f"buys {amount} more", f"finds {amount} more")))
             steps.append(f"{total} + {amount} = {total + amount}.")
             total += amount
-    prompt = f"Question: {' '.join(text)} How many {thing}s does {name} have?\nAnswer:"
+    prompt = f"Question: {text[0]}, {text[1]}, then {text[2]}. How many {thing}s does {name} have?\nAnswer:"
     return Problem(prompt, f" {' '.join(steps)} The answer is {total}.", str(total))
 
 
+def _bracket(rng: Random) -> tuple[str, list[str], bool]:
+    """A bracket of two values, perhaps negated: its text, the steps that reduce it, its value."""
+    a, b = rng.random() < 0.5, rng.random() < 0.5
+    operator = rng.choice(("and", "or"))
+    value = (a and b) if operator == "and" else (a or b)
+    steps = [f"{a} {operator} {b} is {value}."]
+    if rng.random() < 0.5:
+        return f"( {a} {operator} {b} )", steps, value
+    return f"not ( {a} {operator} {b} )", [*steps, f"not {value} is {not value}."], not value
+
+
 def boolean(rng: Random) -> Problem:
-    """not / and / or with one bracket, reduced step by step."""
-    a, b, c = (rng.random() < 0.5 for _ in range(3))
-    inner, outer = rng.choice(("and", "or")), rng.choice(("and", "or"))
-    negate = rng.random() < 0.5
-    first = (a and b) if inner == "and" else (a or b)
-    steps = [f"{a} {inner} {b} is {first}."]
-    second = first
-    if negate:
-        second = not first
-        steps.append(f"not {first} is {second}.")
-    result = (second and c) if outer == "and" else (second or c)
-    steps.append(f"{second} {outer} {c} is {result}.")
-    text = f"{'not ' if negate else ''}( {a} {inner} {b} ) {outer} {c}"
+    """not / and / or over two brackets and sometimes a third value, reduced step by step."""
+    (left, steps, value), (right, more, other) = _bracket(rng), _bracket(rng)
+    operator = rng.choice(("and", "or"))
+    result = (value and other) if operator == "and" else (value or other)
+    steps += [*more, f"{value} {operator} {other} is {result}."]
+    text = f"{left} {operator} {right}"
+    if rng.random() < 0.7:
+        last, operator = rng.random() < 0.5, rng.choice(("and", "or"))
+        text = f"( {text} ) {operator} {last}"
+        final = (result and last) if operator == "and" else (result or last)
+        steps.append(f"{result} {operator} {last} is {final}.")
+        result = final
     return _thought(f"{text} is", steps, str(result), "boolean_expressions")
 
 
