@@ -79,10 +79,15 @@ def subject_index(tokenizer: PreTrainedTokenizerBase, text: str, subject: str) -
 
     An occurrence as a whole word goes before one inside another word. BadInput if there is none.
     """
+    return subject_tokens(tokenizer, text, subject)[-1]
+
+
+def subject_tokens(tokenizer: PreTrainedTokenizerBase, text: str, subject: str) -> list[int]:
+    """Indices in `encode(text)` of all tokens that hold a part of the subject's last occurrence."""
     start, end = subject_span(text, subject)
     _, spans = _ids(tokenizer, text)
     # Offsets, not decoded text: "Å" is two byte tokens and decodes to neither.
-    return max(index for index, (first, last) in enumerate(spans) if first < end and last > start)
+    return [index for index, (first, last) in enumerate(spans) if first < end and last > start]
 
 
 def subject_span(text: str, subject: str) -> Span:

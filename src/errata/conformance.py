@@ -1,0 +1,194 @@
+"""What every editing method must keep to, as one check: `check_editor`, after scikit-learn's `check_estimator`."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from errata.artifacts.store import Artifacts, Need
+from errata.editors.base import Editor, EditResult, State
+from errata.errors import BadInput
+from errata.model.editable import EditableModel
+from errata.model.tokens import encode_target, pad
+from errata.types import EditRequest
+from errata.update.delta import LowRank, WeightDelta
+
+REQUESTS = (
+    EditRequest("france", "The capital of France is", "France", "Berlin"),
+    EditRequest("curie", "Marie Curie was born in", "Marie Curie", "Ulm"),
+    EditRequest("gold", "Question: what is the symbol of gold? Answer:", "gold", "Au"),
+)
+DETAILS = {"id", "loss", "steps", "lookup", "contexts"}
+
+
+def check_editor(
+    editor: Editor, model: EditableModel, artifacts: Artifacts, requests: Sequence[EditRequest] = REQUESTS
+) -> None:
+    """AssertionError, saying what was broken, unless the method keeps to the protocol on this model.
+
+    requests: two at least; a method that writes one at a time gets one at a time. The editor's options
+    must be strong enough for its update to raise the probability of the targets.
+    """
+    first, second = (requests[:-1], requests[-1:]) if editor.batch else (requests[:1], requests[1:2])
+    check_frozen(editor)
+    check_needs(editor, model, artifacts)
+    check_pure(editor, model, artifacts, first)
+    result = editor.edit(model, first, {}, artifacts)
+    check_result(result, model, first)
+    check_deterministic(editor, model, artifacts, first, second, result)
+    check_state(editor, model, artifacts, result.state, second)
+    check_effect(result.update, model, first)
+    check_refuses_nothing(editor, model, artifacts)
+
+
+def check_frozen(editor: Editor) -> None:
+    """Hyperparameters are a frozen dataclass, and nothing else is kept on it."""
+    _require(isinstance(editor, Editor), f"{editor!r} lacks name, paper, batch, needs or edit")
+    _require(is_dataclass(editor) and editor.__dataclass_params__.frozen, f"{editor.name} is no frozen dataclass")  # type: ignore[attr-defined]
+    _require(bool(editor.name and editor.paper), f"{editor!r} has no name or paper")
+
+
+def check_needs(editor: Editor, model: EditableModel, artifacts: Artifacts) -> None:
+    """`needs` names what `edit` reads; without it `edit` must not be tried."""
+    needs = editor.needs(model)
+    _require(all(isinstance(need, Need) for need in needs), f"{editor.name}.needs gives {needs!r}")
+    artifacts.require(model, needs)
+
+
+def check_pure(editor: Editor, model: EditableModel, artifacts: Artifacts, requests: Sequence[EditRequest]) -> None:
+    """`edit` leaves weights, hooks, global random numbers and the editor as they were."""
+    before = (model.fingerprint(), _hooks(model), _random_state(), _kept(editor))
+    editor.edit(model, requests, {}, artifacts)
+    after = (model.fingerprint(), _hooks(model), _random_state(), _kept(editor))
+    for what, old, new in zip(("the weights", "hooks", "global random numbers", "itself"), before, after, strict=True):
+        _require(old == new, f"{editor.name}.edit changed {what}")
+
+
+def check_result(result: EditResult, model: EditableModel, requests: Sequence[EditRequest]) -> None:
+    """Sites exist, changes have their shape and are finite, details are JSON and in the order of the requests."""
+    _require(bool(result.update.sites), "the update is empty")
+    for site, change in result.update.sites.items():
+        dense = result.update.dense(site)
+        _require(dense.shape == model.weight(site).shape, f"the change of {site} has shape {tuple(dense.shape)}")
+        _require(bool(torch.isfinite(dense).all()), f"the change of {site} is not finite")
+        if isinstance(change, LowRank):
+            _require(change.left.shape[1] <= len(requests), f"the change of {site} has rank {change.left.shape[1]}")
+    json.dumps(result.details)
+    _require([d.get("id") for d in result.details] == [r.id for r in requests], "details are not one for each request")
+    for detail in result.details:
+        _require(detail.keys() >= DETAILS, f"details lack {sorted(DETAILS - detail.keys())}")
+
+
+def check_deterministic(
+    editor: Editor,
+    model: EditableModel,
+    artifacts: Artifacts,
+    requests: Sequence[EditRequest],
+    others: Sequence[EditRequest],
+    result: EditResult,
+) -> None:
+    """The same call gives the same bits, whatever was edited before it: other requests, or another model."""
+    _same(editor.edit(model, requests, {}, artifacts), result, f"{editor.name} called again")
+    editor.edit(model, others, {}, artifacts)
+    _edit_stranger(editor, model, artifacts, others)
+    torch.manual_seed(20_000)
+    _same(editor.edit(model, requests, {}, artifacts), result, f"{editor.name} after unrelated work")
+
+
+def check_state(
+    editor: Editor, model: EditableModel, artifacts: Artifacts, state: State, requests: Sequence[EditRequest]
+) -> None:
+    """What is remembered is in the state alone: an equal editor goes on from it, and it is not written into."""
+    _require(all(isinstance(value, Tensor) for value in state.values()), f"{editor.name}'s state holds more than tensors")
+    before = {key: value.clone() for key, value in state.items()}
+    ours = editor.edit(model, requests, state, artifacts)
+    _require(_equal(before, state), f"{editor.name} wrote into the state it was given")
+    fresh: Any = editor
+    _same(replace(fresh).edit(model, requests, before, artifacts), ours, f"a fresh {editor.name} with the same state")
+
+
+def check_effect(update: WeightDelta, model: EditableModel, requests: Sequence[EditRequest]) -> None:
+    """With the update every target is more probable than without."""
+    before = target_scores(model, requests)
+    with model.overlay(update):
+        after = target_scores(model, requests)
+    for request, old, new in zip(requests, before, after, strict=True):
+        _require(new > old, f"the target of {request.id} is not more probable after the edit: {old:.3f}, {new:.3f}")
+
+
+def check_refuses_nothing(editor: Editor, model: EditableModel, artifacts: Artifacts) -> None:
+    """No request at all is bad input."""
+    try:
+        editor.edit(model, (), {}, artifacts)
+    except BadInput:
+        return
+    raise AssertionError(f"{editor.name}.edit takes an empty list of requests")
+
+
+def target_scores(model: EditableModel, requests: Sequence[EditRequest]) -> list[float]:
+    """Mean log probability of each request's target tokens after its bare prompt."""
+    scores = []
+    for request in requests:
+        ids, start = encode_target(model.tokenizer, request.prompt, request.target_new)
+        logp = model.logits(pad([ids], model.pad_id))[0].log_softmax(-1)
+        places = torch.arange(start, len(ids))
+        scores.append(float(logp[places - 1, torch.tensor(ids)[places]].mean()))
+    return scores
+
+
+def _edit_stranger(
+    editor: Editor, model: EditableModel, artifacts: Artifacts, requests: Sequence[EditRequest]
+) -> None:
+    """Edits a model of the same name and shape with other weights: caches keyed by either would mix them up."""
+    stranger = deepcopy(model)
+    with torch.no_grad():
+        for parameter in stranger.model.parameters():
+            parameter.mul_(1.1)
+    with TemporaryDirectory() as folder:
+        theirs = Artifacts(Path(folder))
+        for need in editor.needs(model):
+            theirs.add(stranger, need.layer, artifacts.second_moment(model, need.layer))
+        editor.edit(stranger, requests, {}, theirs)
+
+
+def _same(found: EditResult, expected: EditResult, what: str) -> None:
+    _require(found.update.sites.keys() == expected.update.sites.keys(), f"{what} edits other sites")
+    for site in expected.update.sites:
+        equal = torch.equal(found.update.dense(site), expected.update.dense(site))
+        _require(equal, f"{what} changes {site} in another way")
+    _require(_equal(found.state, expected.state), f"{what} remembers something else")
+    _require(found.details == expected.details, f"{what} reports other details")
+
+
+def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def _hooks(model: EditableModel) -> int:
+    """How many hooks and replaced forwards there are."""
+    modules = list(model.model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in m.__dict__) for m in modules)
+
+
+def _random_state() -> tuple[Any, ...]:
+    numpy_state: Any = np.random.get_state()
+    return torch.get_rng_state().tolist(), random.getstate(), numpy_state[1].tolist(), numpy_state[2]
+
+
+def _kept(editor: Editor) -> dict[str, Any]:
+    names = {field.name for field in fields(editor)}  # type: ignore[arg-type]
+    _require(vars(editor).keys() == names, f"{editor.name} keeps {sorted(vars(editor).keys() - names)} on itself")
+    return dict(vars(editor))
+
+
+def _require(holds: bool, broken: str) -> None:
+    if not holds:
+        raise AssertionError(broken)
