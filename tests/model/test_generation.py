@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from errata.errors import BadInput
-from errata.model import generation
+from errata.model import generation, prefixes
 from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
 from errata.model.tokens import encode, pad
@@ -19,6 +19,8 @@ PROMPTS = (
     "Åström",
     "Question: what",
 )
+SLIDING = ("mistral", "gemma2", "gemma3_text")
+TEXT = "The Eiffel Tower is in the city of Paris. Because the name means shining dawn. "
 
 
 def literal(model: EditableModel, prompt: str, n: int) -> list[int]:
@@ -127,3 +129,35 @@ def test_end_tokens_of_the_generation_config_count_too() -> None:
     model.model.generation_config.eos_token_id = [first, 2]
     (row,) = model.generate_full([PROMPTS[0]], 8, stop=())
     assert row.clean_stop and row.ids == () and row.text == ""
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_shared_prefix_is_computed_once_and_changes_nothing(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(family)
+    head = "Question: what is the chemical symbol of gold? Answer: Au. " * 3
+    prompts = [head + PROMPTS[1], head + "x", PROMPTS[1], head + PROMPTS[0] * 3, head + PROMPTS[0], head]
+    plain = model.generate_full(prompts, 8, stop=())
+    seen: list[int] = []
+    step = generation._last_logits
+
+    def counted(of: EditableModel, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(ids.numel())
+        return step(of, ids, *rest)
+
+    monkeypatch.setattr(generation, "_last_logits", counted)
+    monkeypatch.setattr(prefixes, "WORTH_SHARING", 20)
+    assert model.generate_full(prompts, 8, stop=()) == plain
+    alone = sum(len(encode(model.tokenizer, prompt)) for prompt in prompts)
+    assert (sum(seen) < alone) == (family not in SLIDING), "the prefix was computed for every row"
+    assert [row.ids for row in plain] == [tuple(literal(model, prompt, 8)) for prompt in prompts]
+
+
+def test_models_with_sliding_windows_share_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their cache has forgotten the beginning of a long prefix."""
+    monkeypatch.setattr(prefixes, "WORTH_SHARING", 20)
+    model = tiny_model("mistral")
+    model.model.config.sliding_window = 16
+    prompts = [TEXT + PROMPTS[0], TEXT + PROMPTS[1]]
+    assert [list(row.ids) for row in model.generate_full(prompts, 6, stop=())] == [
+        literal(model, p, 6) for p in prompts
+    ]

@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 
-from errata.model import scoring
+from errata.model import prefixes, scoring
 from errata.model.architecture import ARCHITECTURES
-from errata.model.scoring import Row, score_targets, share, tail_log_probs
+from errata.model.prefixes import share
+from errata.model.scoring import Row, score_targets, tail_log_probs
 from errata.model.tiny import tiny_model
 
 
@@ -24,10 +25,10 @@ def some_rows(seed: int = 0) -> list[Row]:
 
 @pytest.mark.parametrize("family", sorted(ARCHITECTURES))
 def test_equal_to_a_plain_forward_pass(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "WORTH_SHARING", 20)
+    monkeypatch.setattr(prefixes, "WORTH_SHARING", 20)
     monkeypatch.setattr(scoring, "TOKENS_AT_ONCE", 150)
     model, rows = tiny_model(family), some_rows()
-    assert max(group.prefix for group in share(rows)) == 30
+    assert max(group.prefix for group in share([row.given for row in rows])) == 30
     seen = set()
     for index, log_probs in tail_log_probs(model, rows):
         plain = model.model(torch.tensor([rows[index].ids])).logits[0].float().log_softmax(-1)
@@ -44,7 +45,7 @@ def test_no_hook_stays() -> None:
 
 def test_groups_cover_every_row_once_and_leave_what_is_scored() -> None:
     rows = [Row((1, 2, 3, 4), 1), Row((1, 2, 3, 4), 3), *some_rows(), *(Row((*range(600), n), 1) for n in range(3))]
-    groups = share(rows)
+    groups = share([row.given for row in rows])
     assert sorted(i for group in groups for i in group.members) == list(range(len(rows)))
     assert groups[0].prefix == 600 and groups[-1].prefix == 0
     for group in groups:

@@ -153,7 +153,7 @@ class EditableModel:
         return self.forward(batch).float()
 
     def inputs_at(self, batch: TokenBatch, sites: Sequence[str], positions: Tensor | None) -> dict[str, Tensor]:
-        """Inputs of the sites (any module by path will do) in float32 at least; the forward pass ends at the last of them.
+        """Inputs of sites, or of any modules by path, in float32 at least; the forward pass ends at the last.
 
         positions: (n,), one for each row, for (n, d_in) a site; None gives (n, t, d_in), padding included.
         """

@@ -1,14 +1,15 @@
-"""Greedy generation in batches: one prefill, a key-value cache, and finished rows leave the batch."""
+"""Greedy generation in batches: one prefill, shared prefixes computed once, and finished rows leave the batch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from errata.errors import BadInput
+from errata.model.prefixes import share
 from errata.model.tokens import encode, pad_left
 
 if TYPE_CHECKING:
@@ -84,20 +85,26 @@ class _Row:
         return Generation(self.ends.cut(self.ends.decode(self.ids)), self.clean, self.finite, tuple(self.ids))
 
 
+class _Layer(Protocol):
+    """Keys and values of one layer's cache, (n, heads, t, d)."""
+
+    keys: Tensor
+    values: Tensor
+
+
 @torch.no_grad()
 def generate(
     model: "EditableModel", prompts: Sequence[str], max_new_tokens: int, stop: Sequence[str]
 ) -> list[Generation]:
     """The most probable continuation of each prompt, token by token, in the order of the prompts."""
     ends = _Ends(model, tuple(stop), _end_tokens(model))
-    encoded = [encode(model.tokenizer, prompt) for prompt in prompts]
-    done: list[Generation] = [Generation("", False, True)] * len(prompts)
-    for chunk in _chunks([len(ids) for ids in encoded], max_new_tokens):
-        rows = [_Row(ends, min(max_new_tokens, _room(model, encoded[index]))) for index in chunk]
-        _continue(model, [encoded[index] for index in chunk], rows)
-        for index, row in zip(chunk, rows, strict=True):
-            done[index] = row.done()
-    return done
+    encoded = [tuple(encode(model.tokenizer, prompt)) for prompt in prompts]
+    rows = [_Row(ends, min(max_new_tokens, _room(model, ids))) for ids in encoded]
+    for group in share([ids[:-1] for ids in encoded]):
+        shared = _prefill(model, encoded[group.members[0]][: group.prefix]) if group.prefix else None
+        for chunk in _chunks(encoded, group.members, max_new_tokens):
+            _continue(model, [encoded[index] for index in chunk], [rows[index] for index in chunk], shared)
+    return [row.done() for row in rows]
 
 
 def _end_tokens(model: "EditableModel") -> frozenset[int]:
@@ -117,20 +124,59 @@ def _room(model: "EditableModel", ids: Sequence[int]) -> int:
     return room
 
 
-def _chunks(lengths: Sequence[int], new: int) -> Iterator[list[int]]:
-    """Indices of rows of similar length, longest first, within the memory bound."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+def _chunks(prompts: Sequence[Sequence[int]], members: Sequence[int], new: int) -> Iterator[list[int]]:
+    """Members whose prompts are of similar length, longest first, within the memory bound."""
+    order = sorted(members, key=lambda index: -len(prompts[index]))
     while order:
-        size = max(1, TOKENS_AT_ONCE // (lengths[order[0]] + new))
+        size = max(1, TOKENS_AT_ONCE // (len(prompts[order[0]]) + new))
         yield order[:size]
         order = order[size:]
 
 
-def _continue(model: "EditableModel", prompts: Sequence[Sequence[int]], rows: Sequence[_Row]) -> None:
+def _prefill(model: "EditableModel", prefix: Sequence[int]) -> DynamicCache | None:
+    """Keys and values of a prefix that prompts share; None for models that keep a window of them only."""
+    cache = DynamicCache(config=model.model.config)
+    if any(cache.is_sliding):
+        return None
+    ids = torch.tensor([list(prefix)], device=model.device)
+    _last_logits(model, ids, torch.ones_like(ids), torch.arange(len(prefix), device=model.device)[None], cache)
+    return cache
+
+
+def _with_prefix(model: "EditableModel", shared: DynamicCache, lengths: Sequence[int]) -> DynamicCache:
+    """A cache of all but the last tokens of each row, padded on the left as the rows are.
+
+    lengths: of the rows' prompts. As many tokens stay out of the cache as the longest row has after
+    the prefix; the shorter rows compute some of the prefix again, which keeps padding out of the middle.
+    """
+    width = shared.get_seq_length()
+    kept = [length - max(lengths) + width for length in lengths]
+    layers = cast("list[_Layer]", shared.layers)
+    pairs = [(_padded(layer.keys, kept), _padded(layer.values, kept)) for layer in layers]
+    return DynamicCache(pairs, config=model.model.config)
+
+
+def _padded(states: Tensor, kept: Sequence[int]) -> Tensor:
+    """The first tokens of (1, heads, t, d) states, as many as each row keeps, on the right of (n, heads, t, d)."""
+    rows = states.new_zeros(len(kept), *states.shape[1:])
+    for row, count in zip(rows, kept, strict=True):
+        if count > 0:
+            row[:, -count:] = states[0, :, :count]
+    return rows
+
+
+def _continue(
+    model: "EditableModel", prompts: Sequence[Sequence[int]], rows: Sequence[_Row], shared: DynamicCache | None
+) -> None:
     """Lets every row take tokens until none goes on."""
     batch = pad_left(prompts, model.pad_id).to(model.device)
-    cache = DynamicCache(config=model.model.config)
-    ids, mask, positions, active = batch.ids, batch.mask, batch.positions, list(rows)
+    cache = (
+        _with_prefix(model, shared, [len(ids) for ids in prompts])
+        if shared
+        else DynamicCache(config=model.model.config)
+    )
+    known = cache.get_seq_length()
+    ids, mask, positions, active = batch.ids[:, known:], batch.mask, batch.positions[:, known:], list(rows)
     while True:
         logits = _last_logits(model, ids, mask, positions, cache)
         tokens = logits.argmax(-1)

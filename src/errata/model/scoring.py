@@ -7,7 +7,6 @@ whatever a family does after it (soft caps, scales) still happens.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -15,12 +14,11 @@ from transformers import DynamicCache
 
 from errata.model import hooks
 from errata.model.editable import EditableModel
+from errata.model.prefixes import Group, share
 from errata.model.tokens import encode_target, pad
 
 TOKENS_AT_ONCE = 8192
 """Positions in one batch, cached ones included."""
-WORTH_SHARING = 512
-"""Tokens that sharing a prefix must save before it pays for a pass of its own."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,10 @@ class Row:
     ids: tuple[int, ...]
     scored: int
 
-
-@dataclass(frozen=True)
-class Group:
-    """Rows, by index, that share their first `prefix` tokens."""
-
-    prefix: int
-    members: tuple[int, ...]
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The tokens before those that are read: what may be shared."""
+        return self.ids[: len(self.ids) - self.scored]
 
 
 @dataclass(frozen=True)
@@ -84,43 +79,10 @@ def tail_log_probs(model: EditableModel, rows: Sequence[Row]) -> Iterator[tuple[
 
     The k-th of the `scored` positions predicts the token after it. All NaN if a logit was not finite.
     """
-    for group in share(rows):
+    for group in share([row.given for row in rows]):
         cache = _prefill(model, rows[group.members[0]].ids[: group.prefix]) if group.prefix else None
         for members in _batches(rows, group):
             yield from zip(members, _tails(model, [rows[i] for i in members], group.prefix, cache), strict=True)
-
-
-def share(rows: Sequence[Row]) -> list[Group]:
-    """Groups of rows with a common prefix that is worth a pass of its own; the last group shares nothing."""
-    order = sorted(range(len(rows)), key=lambda index: rows[index].ids)
-    groups: list[Group] = []
-    single: list[int] = []
-    for group in _runs(rows, order):
-        if group.prefix * (len(group.members) - 1) >= WORTH_SHARING:
-            groups.append(group)
-        else:
-            single += group.members
-    return [*groups, Group(0, tuple(single))] if single else groups
-
-
-def _runs(rows: Sequence[Row], order: Sequence[int]) -> Iterator[Group]:
-    """Consecutive rows of which at least half is shared."""
-    members: list[int] = []
-    prefix: tuple[int, ...] = ()
-    for index in order:
-        given = rows[index].ids[: len(rows[index].ids) - rows[index].scored]
-        common = _common(prefix, given) if members else given
-        if members and 2 * len(common) < len(given):
-            yield Group(len(prefix), tuple(members))
-            members, common = [], given
-        members.append(index)
-        prefix = common
-    if members:
-        yield Group(len(prefix), tuple(members))
-
-
-def _common(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    return a[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))]
 
 
 def _batches(rows: Sequence[Row], group: Group) -> Iterator[list[int]]:
