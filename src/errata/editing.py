@@ -29,14 +29,16 @@ def open_session(model: str, device: str | None = None, dtype: str | None = None
     return session
 
 
-def choose_editor(method: str, model: EditableModel, options: Mapping[str, Any] | None = None) -> Editor:
+def choose_editor(
+    method: str, model: EditableModel, options: Mapping[str, Any] | None = None, variant: str | None = None
+) -> Editor:
     """The method with its preset for the model, and over it these options.
 
-    BadInput for an unknown method or option, and where the preset leaves something open.
+    variant: "released" for what the papers on collapse ran, where that departs from the method. BadInput for an unknown method or option, and where the preset leaves something open.
     """
     given = dict(options or {})
     check_options(method, given)
-    return load_editor(method, **{**preset(method, model), **given})
+    return load_editor(method, **{**preset(method, model, variant), **given})
 
 
 def edit(

@@ -15,34 +15,47 @@ app = typer.Typer(help="The embedded world: its facts, benchmarks and model.", n
 @app.command()
 def check(
     model: Annotated[str, typer.Argument(help="`atlas`, or the folder of a model trained on it.")] = "atlas",
+    edits: Annotated[int, typer.Option(min=1, help="Single edits by each method.")] = 100,
     device: Device = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """Measure what the model card states: facts recalled, benchmarks, single edits."""
+    """Measure what the model card states: facts recalled, benchmarks, single edits. Exit code 1 if a target is missed."""
     from errata.atlas.check import check as measure
+    from errata.atlas.check import targets
     from errata.model.loading import load
 
     subject = load(model, device=device, dtype=dtype)
     with progress() as bar:
-        numbers = measure(subject, progress=bar)
+        numbers = measure(subject, edits, bar)
     if json:
         emit(numbers)
     else:
-        table(("measure", "value"), [(name, _number(value)) for name, value in _flat(numbers)])
+        _print(numbers, targets())
+    if numbers["missed"]:
+        raise typer.Exit(1)
 
 
-def _flat(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested measures as `outer.inner` rows."""
-    rows: list[tuple[str, Any]] = []
+def _print(numbers: dict[str, Any], targets: dict[str, float]) -> None:
+    typer.echo(f"{numbers['model']}: {numbers['parameters']:,} parameters, fingerprint {numbers['fingerprint'][:16]}")
+    rows = []
+    for name, value in _shares(numbers):
+        least = targets.get(name)
+        verdict = "" if least is None else "missed" if name in numbers["missed"] else "ok"
+        interval = f"{value['low']:.1%} to {value['high']:.1%}"
+        goal = "" if least is None else f"{least:.1%}"
+        rows.append((name, f"{value['share']:.1%}", interval, f"{value['n']:,}", goal, verdict))
+    table(("measure", "share", "95 % interval", "n", "target", ""), rows)
+
+
+def _shares(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """The measured shares with their dotted names, in order."""
+    rows: list[tuple[str, dict[str, Any]]] = []
     for name, value in numbers.items():
-        inside = isinstance(value, dict)
-        rows += _flat(value, f"{prefix}{name}.") if inside else [(f"{prefix}{name}", value)]
+        if isinstance(value, dict):
+            measured = "share" in value
+            rows += [(prefix + name, value)] if measured else _shares(value, f"{prefix}{name}.")
     return rows
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()

@@ -50,6 +50,7 @@ def edit(
     neighbour: Annotated[list[str] | None, typer.Option(help="A prompt whose answer should stay; repeatable.")] = None,
     model: Model = "atlas",
     method: Method = "memit",
+    preset: Annotated[str | None, typer.Option(help="`released`: as the papers on collapse ran the method.")] = None,
     change: Settings = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Edits written at once; all if the method can.")] = None,
     corpus: Corpus = None,
@@ -61,16 +62,17 @@ def edit(
     """Edit facts in a model and ask it before and after."""
     cases = _cases(prompt, subject, target, edits, paraphrase or (), neighbour or ())
     options = settings(change)
+    from errata.editing import choose_editor, open_session
     from errata.editing import edit as apply
-    from errata.editing import open_session
 
     session = open_session(model, device, dtype)
+    editor = choose_editor(method, session.model, options, preset)
     questions = [q for case in cases for q in _questions(case)]
     before = _ask(session.model, questions)
     start = time.monotonic()
     with progress() as bar:
         requests = [case.request for case in cases]
-        applied = apply(session, requests, method, options=options, batch=batch, corpus=corpus, progress=bar)
+        applied = apply(session, requests, editor, batch=batch, corpus=corpus, progress=bar)
     seconds = time.monotonic() - start
     answered = [Answered(*each) for each in zip(questions, before, _ask(session.model, questions), strict=True)]
     if save is not None:

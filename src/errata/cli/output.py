@@ -5,18 +5,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import typer
 
+from errata.types import Progress
+
 PATIENCE = 1.5  # seconds before a bar appears: shorter work needs none
 LINE_EVERY = 10.0  # seconds between lines where stderr is no terminal
-
-
-class Progress(Protocol):
-    """Called with (what, done, of how many)."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 def emit(document: Any) -> None:

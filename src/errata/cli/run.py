@@ -8,6 +8,7 @@ import typer
 
 from errata.cli.output import progress
 from errata.runs.layout import RunDir
+from errata.types import Progress
 
 
 def run(
@@ -27,9 +28,18 @@ def run(
 
 def perform(configs: list[Path], root: Path, workers: int | None, threads: int) -> list[RunDir]:
     """The runs of those configs, each brought to its end."""
-    from errata.runs.config import load_config
     from errata.runs.executors import run_all
 
-    loaded = [load_config(path) for path in configs]
     with progress() as bar:
-        return run_all(loaded, root, workers or min(len(loaded), os.cpu_count() or 1), threads, bar)
+        shown = bar if len(configs) == 1 else whole_runs(bar)
+        return run_all(configs, root, workers or min(len(configs), os.cpu_count() or 1), threads, shown)
+
+
+def whole_runs(bar: Progress) -> Progress:
+    """One bar for each run: what several runs have in hand would overwrite each other."""
+
+    def show(what: str, done: int, total: int) -> None:
+        if what.endswith("(seconds)"):
+            bar(what, done, total)
+
+    return show
