@@ -172,7 +172,7 @@ def _continue(
     batch = pad_left(prompts, model.pad_id).to(model.device)
     cache = (
         _with_prefix(model, shared, [len(ids) for ids in prompts])
-        if shared
+        if shared is not None
         else DynamicCache(config=model.model.config)
     )
     known = cache.get_seq_length()
