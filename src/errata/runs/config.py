@@ -95,6 +95,14 @@ def load_config(path: Path) -> RunConfig:
     return parse_config(inner if isinstance(inner, dict) else values, str(file))
 
 
+def place(config: RunConfig | Path, root: Path | str) -> tuple[RunConfig, RunDir]:
+    """A config, or what its file holds, with the run's folder: in `root`, or the one that was given itself."""
+    if isinstance(config, Path):
+        loaded = load_config(config)
+        return loaded, RunDir(config) if config.is_dir() else RunDir(Path(root) / run_name(loaded))
+    return config, RunDir(Path(root) / run_name(config))
+
+
 def read_resolved(run: RunDir) -> Resolved:
     """What the run was started with. BadInput if its config.yaml is damaged or from another version."""
     try:

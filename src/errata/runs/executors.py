@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -14,83 +14,90 @@ from types import FrameType
 from typing import Any
 
 from errata.errors import ErrataError
-from errata.runs.config import RunConfig, run_name
+from errata.runs.config import RunConfig, place
 from errata.runs.layout import RunDir
 from errata.runs.runner import Interrupted, start
 from errata.types import Progress
 
 
 def run_all(
-    configs: Sequence[RunConfig], root: Path | str, workers: int, threads: int = 1, progress: Progress | None = None
+    configs: Sequence[RunConfig | Path],
+    root: Path | str,
+    workers: int,
+    threads: int = 1,
+    progress: Progress | None = None,
 ) -> list[RunDir]:
     """Bring every run to its end, `workers` at the same time, and return them in order.
 
-    threads: torch threads of each run. A run that fails does not stop the others; its error is raised when
-    they are done. Interrupted after Ctrl-C, once every process has finished its file and ended.
+    configs: as for `start`; what is named twice runs once. threads: torch threads of each run.
+    A run that fails does not stop the others; its error is raised when they are done. Interrupted after Ctrl-C,
+    once every process has finished its file and ended.
     """
-    different = list({run_name(config): config for config in configs}.values())
-    if workers == 1 or len(different) == 1:
+    runs = {place(config, root)[1]: config for config in configs}
+    if workers == 1 or len(runs) == 1:
         with _threads(threads):
-            return [RunDir(start(config, root, progress)) for config in different]
-    _Pool(different, Path(root), threads, progress).work(workers)
-    return [RunDir(Path(root) / run_name(config)) for config in different]
+            return [RunDir(start(config, root, progress)) for config in runs.values()]
+    _Pool(runs, root, threads, progress).work(workers)
+    return list(runs)
 
 
 class _Pool:
     """Processes, each with the pipe through which it reports."""
 
-    def __init__(self, configs: Sequence[RunConfig], root: Path, threads: int, progress: Progress | None) -> None:
-        self._waiting = list(configs)
+    def __init__(
+        self, runs: Mapping[RunDir, RunConfig | Path], root: Path | str, threads: int, progress: Progress | None
+    ) -> None:
+        self._waiting = list(runs.items())
         self._root, self._threads, self._progress = root, threads, progress
-        self._running: dict[Connection, tuple[SpawnProcess, str]] = {}
-        self._ended: dict[str, BaseException | None] = {}
+        self._running: dict[Connection, tuple[SpawnProcess, RunDir]] = {}
+        self._ended: dict[RunDir, BaseException | None] = {}
 
     def work(self, workers: int) -> None:
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < workers:
-                    self._launch(self._waiting.pop(0))
+                    self._launch(*self._waiting.pop(0))
                 self._listen()
         except KeyboardInterrupt:
             self._stop()
-            raise Interrupted(f"stopped; finished work is kept in {self._root}. Repeat the command to go on.") from None
+            raise Interrupted("stopped; finished work is kept. Repeat the command to go on.") from None
         _raise_all([error for error in self._ended.values() if error is not None])
 
-    def _launch(self, config: RunConfig) -> None:
+    def _launch(self, run: RunDir, config: RunConfig | Path) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_child, args=(config, self._root, self._threads, theirs))
         with _deaf():
             process.start()
         theirs.close()
-        self._running[ours] = process, run_name(config)
+        self._running[ours] = process, run
 
     def _listen(self) -> None:
         """Handle what has been reported; a pipe that ends means that its process has."""
         for pipe in wait(list(self._running)):
             assert isinstance(pipe, Connection)
-            _, name = self._running[pipe]
+            _, run = self._running[pipe]
             try:
-                self._handle(name, pipe.recv())
+                self._handle(run, pipe.recv())
             except EOFError:
                 self._bury(pipe)
 
-    def _handle(self, name: str, message: Any) -> None:
+    def _handle(self, run: RunDir, message: Any) -> None:
         if isinstance(message, tuple):
             if self._progress is not None:
                 self._progress(*message)
         else:
-            self._ended[name] = message
+            self._ended[run] = message
 
     def _bury(self, pipe: Connection) -> None:
-        process, name = self._running.pop(pipe)
+        process, run = self._running.pop(pipe)
         process.join()
-        if name not in self._ended:
-            self._ended[name] = ErrataError(
-                f"the process of {name} ended with code {process.exitcode}, perhaps for want of memory; repeat the "
+        if run not in self._ended:
+            self._ended[run] = ErrataError(
+                f"the process of {run.path} ended with code {process.exitcode}, perhaps for want of memory; repeat the "
                 "command to go on, with fewer workers if it happens again."
             )
-        elif isinstance(self._ended[name], KeyboardInterrupt):
+        elif isinstance(self._ended[run], KeyboardInterrupt):
             raise KeyboardInterrupt
 
     def _stop(self) -> None:
@@ -104,7 +111,7 @@ class _Pool:
                 process.join()
 
 
-def _child(config: RunConfig, root: Path, threads: int, pipe: Connection) -> None:
+def _child(config: RunConfig | Path, root: Path | str, threads: int, pipe: Connection) -> None:
     """One run in a process of its own. Sends (what, done, total) on the way and at last an error, or None."""
     _end_with_parent()
     signal.signal(signal.SIGINT, _interrupt_once)
@@ -119,7 +126,7 @@ def _child(config: RunConfig, root: Path, threads: int, pipe: Connection) -> Non
     except ErrataError as error:
         pipe.send(error)
     except Exception:
-        pipe.send(RuntimeError(f"{run_name(config)} failed:\n{traceback.format_exc()}"))
+        pipe.send(RuntimeError(f"a run failed:\n{traceback.format_exc()}"))
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:

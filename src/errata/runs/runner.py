@@ -12,7 +12,7 @@ from errata.editors.base import EditResult, State
 from errata.errors import BadInput, Diverged, ErrataError
 from errata.runs.beforehand import provide, record_artifacts
 from errata.runs.checkpoint import read_state, read_update, write_state, write_update
-from errata.runs.config import RunConfig, run_name
+from errata.runs.config import RunConfig, place
 from errata.runs.layout import RunDir, WriteHook
 from errata.runs.ledger import Entry, Ledger
 from errata.runs.lock import locked
@@ -32,24 +32,25 @@ class Interrupted(KeyboardInterrupt):
 
 
 def start(
-    config: RunConfig,
+    config: RunConfig | Path,
     root: Path | str = "runs",
     progress: Progress | None = None,
     *,
     on_write: WriteHook | None = None,
 ) -> Path:
-    """Bring the run of `config` to its end, from wherever an earlier call was stopped, and return its folder.
+    """Bring a run to its end, from wherever an earlier call was stopped, and return its folder.
 
+    config: a config or its file, whose run is a folder in `root`; or the folder of a run, wherever it is.
     progress: called with (what, done, of how many): for the run as a whole in seconds, and for the work in hand.
     on_write: called around every write, for fault injection.
     BadInput, MissingArtifact, UnsupportedModel: the config asks for what cannot be. RunInUse: another process
     is at it. Interrupted: Ctrl-C. A model that becomes non-finite by editing is no error but a result.
     """
-    run = RunDir(Path(root) / run_name(config))
+    asked, run = place(config, root)
     try:
         with locked(run):
             run.remove_drafts()
-            setup = prepare(config)
+            setup = prepare(asked)
             record(setup, run, on_write)
             _Run(setup, run, progress, on_write).work()
     except KeyboardInterrupt:

@@ -1,0 +1,116 @@
+"""Killed at any write and started again, a run ends as if nothing had happened."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from conftest import MakeConfig
+from errata.runs.config import RunConfig
+from errata.runs.ledger import read_ledger
+from errata.runs.runner import start
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and forks")
+PRELOADED = ["errata.runs.runner", "transformers.models.llama.modeling_llama", "errata.testing"]
+
+
+class Count:
+    """Counts the moments around writes; kills the process at the one numbered `fatal`, from 1."""
+
+    def __init__(self, fatal: int | None = None) -> None:
+        self.seen = 0
+        self.files: list[str] = []
+        self._fatal = fatal
+
+    def __call__(self, path: Path) -> None:
+        self.seen += 1
+        self.files.append(path.name)
+        if self.seen == self._fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_and_die(config: RunConfig, root: Path, cache: str, fatal: int) -> None:
+    """In a process of its own, forked from one that has the libraries loaded."""
+    os.environ["ERRATA_CACHE"] = cache
+    torch.set_num_threads(1)
+    start(config, root, on_write=Count(fatal))
+
+
+def kill(config: RunConfig, root: Path, fatal: int) -> int | None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=run_and_die, args=(config, root, os.environ["ERRATA_CACHE"], fatal))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Every file of a run; of the ledger everything but the seconds, of config.yaml everything but the commit."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    ledger = files.pop("ledger.jsonl")
+    lines = [{**json.loads(line), "seconds": 0} for line in ledger.read_text().splitlines()]
+    config = yaml.safe_load(files.pop("config.yaml").read_text())
+    del config["versions"]["commit"]
+    return {name: path.read_bytes() for name, path in files.items()} | {"ledger": lines, "config": config}
+
+
+def undisturbed(config: RunConfig, root: Path) -> tuple[dict[str, Any], Count]:
+    moments = Count()
+    return content(start(config, root, on_write=moments)), moments
+
+
+def check(config: RunConfig, tmp_path: Path, fatal: list[int], expected: dict[str, Any]) -> None:
+    for moment in fatal:
+        root = tmp_path / f"killed-{moment}"
+        assert kill(config, root, moment) == -signal.SIGKILL
+        assert content(start(config, root)) == expected, f"killed at moment {moment}"
+
+
+def first_of_each(files: list[str]) -> list[int]:
+    """The moments (from 1) around the first write of each name."""
+    firsts = [files.index(name) + 1 for name in dict.fromkeys(files)]
+    return [moment + step for moment in firsts for step in (1, 2)]
+
+
+def test_killed_around_the_first_write_of_each_kind(tmp_path: Path, make_config: MakeConfig) -> None:
+    config = make_config(edits=[2], probe_limit=1)
+    expected, moments = undisturbed(config, tmp_path)
+    assert {"config.yaml", "artifacts.json", "ledger.jsonl", "00001.safetensors", "health.json"} <= set(moments.files)
+    check(config, tmp_path, first_of_each(moments.files), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rome", "memit"])
+def test_killed_at_every_moment(tmp_path: Path, make_config: MakeConfig, method: str) -> None:
+    config = make_config(method=method, edits=[1, 3], batch=2 if method == "memit" else 1, probe_limit=2)
+    expected, moments = undisturbed(config, tmp_path)
+    check(config, tmp_path, list(range(1, moments.seen + 1)), expected)
+
+
+def test_killed_again_and_again(tmp_path: Path, make_config: MakeConfig) -> None:
+    config = make_config(method="memit", edits=[4], batch=2, probe_limit=1)
+    expected, _ = undisturbed(config, tmp_path)
+    root = tmp_path / "killed"
+    kills = 0
+    while kill(config, root, 10 + kills % 3) == -signal.SIGKILL:  # a batch is nine moments
+        kills += 1
+    (folder,) = root.iterdir()
+    assert kills >= 3
+    assert content(folder) == expected
+
+
+def test_an_update_that_was_not_recorded_is_computed_anew(tmp_path: Path, make_config: MakeConfig) -> None:
+    config = make_config(edits=[2], probe_limit=1)
+    expected, moments = undisturbed(config, tmp_path)
+    assert kill(config, tmp_path / "killed", moments.files.index("ledger.jsonl") + 2) == -signal.SIGKILL
+    (folder,) = (tmp_path / "killed").iterdir()
+    assert (folder / "updates" / "00001.safetensors").exists() and not read_ledger(folder / "ledger.jsonl")
+    assert content(start(config, tmp_path / "killed")) == expected
