@@ -1,0 +1,221 @@
+"""Benchmarks by lm-evaluation-harness, one row for each item.
+
+The harness does prompts, few-shot, filters and metrics, from versioned YAML: the package's tasks, and its
+own by their names. `ErrataLM` answers its requests. Tasks are evaluated one by one, so that what an item
+scores never depends on which other tasks were asked for, or were left after an interruption.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from lm_eval.evaluator import evaluate as run_harness
+from lm_eval.tasks import TaskManager
+
+from errata.capability.local import ErrataLM, GeneratedText
+from errata.capability.quiet import DOWNLOAD, offline, quiet
+from errata.errors import BadInput
+from errata.model.editable import EditableModel
+from errata.records import Record
+
+Progress = Callable[[str, int, int], None]
+Sample = Mapping[str, Any]
+
+TASKS = Path(str(files("errata.capability") / "tasks"))
+RIGHT_OR_WRONG = ("exact_match", "acc", "em", "mc1", "pass@1", "f1", "acc_norm")
+"""Metrics that say whether one item is right, in the order of preference; a share counts as right above one half."""
+UNPARSED = "[invalid]"
+"""What the harness' filters give for an output without an answer."""
+FEWSHOT_SEED = 1234
+"""The harness' own default, so that sampled exemplars are those of its command line."""
+
+
+def evaluate(
+    model: EditableModel,
+    tasks: Sequence[str],
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, list[Record]]:
+    """Rows by task. limit: a random subset of so many items, the same for every model given the `seed`.
+
+    A group such as "mmlu" is one table over all its parts, and the limit is of the whole.
+    BadInput for an unknown task, one whose data is not on this machine, and one without right and wrong.
+    """
+    with quiet(), offline():
+        return {name: _evaluate(model, name, limit, seed, progress) for name in tasks}
+
+
+def _evaluate(model: EditableModel, name: str, limit: int | None, seed: int, progress: Progress | None) -> list[Record]:
+    parts = _load(name)
+    chosen = _choose(name, {part: len(task.eval_docs) for part, task in parts.items()}, limit, seed)
+    parts = {part: parts[part] for part in chosen}
+    for task in parts.values():
+        # Anew each time: the sampler's state moves on with every item it serves.
+        task.set_fewshot_seed(FEWSHOT_SEED)
+    lm = ErrataLM(model, advance=_advance(name, parts, chosen, progress))
+    # Not simple_evaluate: it seeds the caller's random generators and calls git and pip for its report.
+    samples = chosen if limit is not None else None
+    results = run_harness(lm, {"tasks": parts, "groups": {}}, samples=samples, bootstrap_iters=0, log_samples=True)
+    return [
+        _record(name, part, parts[part], samples) for part in parts for samples in _by_item(results["samples"][part])
+    ]
+
+
+# Tasks
+
+
+@cache
+def _manager(include_defaults: bool) -> TaskManager:
+    return TaskManager(include_path=str(TASKS), include_defaults=include_defaults)
+
+
+def _load(name: str) -> dict[str, Any]:
+    """The task, or the tasks of a group, by name."""
+    manager = _manager(not (TASKS / f"{name}.yaml").is_file())
+    if name not in manager.all_tasks:
+        near = get_close_matches(name, manager.all_tasks, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see: errata list tasks, lm_eval ls tasks"
+        raise BadInput(f"no task is called {name!r}; {hint}")
+    try:
+        parts: dict[str, Any] = manager.load([name])["tasks"]
+    except BadInput:
+        raise
+    except (OSError, ImportError, ValueError) as error:
+        raise BadInput(
+            f"the task {name} cannot be loaded: {str(error).strip().splitlines()[0]}. If its data set is not on this "
+            f"machine, allow the download once: {DOWNLOAD}=1"
+        ) from error
+    for task in parts.values():
+        if task.config.num_fewshot is None:
+            task.set_config(key="num_fewshot", value=0)
+    return parts
+
+
+def _choose(name: str, sizes: Mapping[str, int], limit: int | None, seed: int) -> dict[str, list[int]]:
+    """Ascending indices of the items asked of each part that has any."""
+    everything = [(part, index) for part, size in sizes.items() for index in range(size)]
+    few = limit is not None and limit < len(everything)
+    asked = Random(f"{seed}-{name}").sample(everything, limit or 0) if few else everything
+    chosen: dict[str, list[int]] = {}
+    for part, index in sorted(asked):
+        chosen.setdefault(part, []).append(index)
+    return chosen
+
+
+def _advance(
+    name: str, parts: Mapping[str, Any], chosen: Mapping[str, list[int]], progress: Progress | None
+) -> Callable[[int], None]:
+    """Counts answered requests, of which an item with choices has several."""
+    done, of = 0, sum(_requests(task, chosen[part]) for part, task in parts.items())
+
+    def advance(answered: int) -> None:
+        nonlocal done
+        done += answered
+        if progress:
+            progress(name, done, max(of, done))
+
+    return advance
+
+
+def _requests(task: Any, indices: Sequence[int]) -> int:
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return len(indices)
+    docs = task.eval_docs
+    return sum(len(task.doc_to_choice(docs[index])) for index in indices)
+
+
+# Rows
+
+
+def _by_item(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """The harness gives one sample for each filter; the samples of an item, in the order of the filters."""
+    items: dict[int, list[Sample]] = {}
+    for sample in samples:
+        items.setdefault(sample["doc_id"], []).append(sample)
+    return [items[index] for index in sorted(items)]
+
+
+def _record(table: str, part: str, task: Any, samples: Sequence[Sample]) -> Record:
+    """The row of one item; the task's first filter decides, the verdicts of the others are in `extra`."""
+    first = samples[0]
+    given = [response[0] for response in first["resps"]]
+    invalid = not all(map(_is_finite, given))
+    output, predicted, gold = _answer(task, first)
+    score = 0.0 if invalid else _score(table, first)
+    return Record(
+        table=table,
+        item=_item(table, part, first),
+        correct=score > 0.5,
+        parsed=not invalid and predicted is not None,
+        empty=not invalid and not output.strip(),
+        invalid=invalid,
+        output="" if invalid and task.OUTPUT_TYPE == "multiple_choice" else output,
+        predicted=None if invalid else predicted,
+        gold=gold,
+        clean_stop=given[0].clean_stop if isinstance(given[0], GeneratedText) else None,
+        extra={
+            **({"kind": first["doc"]["kind"]} if first["doc"].get("kind") else {}),
+            **({"part": part} if part != table else {}),
+            **({"score": score} if score not in (0.0, 1.0) else {}),
+            **{f"correct_{s['filter']}": not invalid and _score(table, s) > 0.5 for s in samples[1:]},
+            "version": str(task.VERSION),
+        },
+    )
+
+
+def _is_finite(response: Any) -> bool:
+    if isinstance(response, str):
+        return getattr(response, "finite", True)
+    return math.isfinite(response[0] if isinstance(response, tuple) else response)
+
+
+def _score(table: str, sample: Sample) -> float:
+    metric = next((name for name in RIGHT_OR_WRONG if name in sample["metrics"]), None)
+    if metric is None:
+        raise BadInput(
+            f"the task {table} does not say whether an item is right (its metrics: {', '.join(sample['metrics'])}); "
+            f"choose one with any of {', '.join(RIGHT_OR_WRONG)}"
+        )
+    value = sample[metric]
+    return float(np.mean(value))
+
+
+def _answer(task: Any, sample: Sample) -> tuple[str, str | None, str]:
+    """(raw output, answer read from it, gold)."""
+    if task.OUTPUT_TYPE == "multiple_choice":
+        return _choice(task, sample)
+    if task.OUTPUT_TYPE == "generate_until":
+        filtered = sample["filtered_resps"][0]
+        answer = str(filtered if isinstance(filtered, str) else filtered[0]).strip()
+        found = answer not in ("", UNPARSED)
+        return str(sample["resps"][0][0]), answer if found else None, _text(sample["target"])
+    # A single likelihood: the answer is right if greedy decoding gives it.
+    greedy = bool(sample["resps"][0][0][1]) if isinstance(sample["resps"][0][0], tuple) else False
+    gold = _text(sample["target"]).strip()
+    return (gold if greedy else "(other)"), (gold if greedy else "(other)"), gold
+
+
+def _choice(task: Any, sample: Sample) -> tuple[str, str, str]:
+    choices = [str(choice).strip() for choice in task.doc_to_choice(sample["doc"])]
+    likelihoods = [response[0][0] for response in sample["resps"][: len(choices)]]
+    predicted = choices[int(np.argmax(likelihoods))]
+    target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
+    target = target[0] if isinstance(target, list) else target
+    return predicted, predicted, choices[target] if isinstance(target, int) else str(target).strip()
+
+
+def _text(target: Any) -> str:
+    return str(target[0] if isinstance(target, list) and target else target)
+
+
+def _item(table: str, part: str, sample: Sample) -> str:
+    """The id of an item of the package; elsewhere ids need not be unique, and the place in the data set is."""
+    name = str(sample["doc"]["id"] if (TASKS / f"{part}.yaml").is_file() else sample["doc_id"])
+    return name if part == table else f"{part}/{name}"

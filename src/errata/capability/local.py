@@ -1,0 +1,196 @@
+"""Errata's models as a model of lm-evaluation-harness, called "errata" there.
+
+It gives the answers of the harness' own `hf` model, faster: rows are packed by length, a prefix that many
+rows share is computed once, one-token choices share a pass, and logits exist only where they are read.
+From the command line, with all options of the harness:
+
+    python -m errata.capability.local --model errata --model_args pretrained=atlas --tasks atlas_mmlu ...
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from errata.errors import BadInput
+from errata.model.editable import EditableModel
+from errata.model.loading import load
+from errata.model.scoring import Row, tail_log_probs, target_log_prob
+from errata.model.tokens import encode
+
+Scored = tuple[float, bool]
+Advance = Callable[[int], None]
+MAX_NEW_TOKENS = 256
+ROWS_AT_ONCE = 64
+"""Prompts given to one call of generation, so that progress can be told."""
+
+_log = logging.getLogger(__name__)
+
+
+class GeneratedText(str):
+    """A continuation, with what the harness does not carry: how it ended, and whether logits stayed finite."""
+
+    clean_stop: bool
+    finite: bool
+
+    def __new__(cls, text: str, clean_stop: bool = True, finite: bool = True) -> "GeneratedText":
+        made = super().__new__(cls, text)
+        made.clean_stop, made.finite = clean_stop, finite
+        return made
+
+
+@register_model("errata")
+class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
+    """An `EditableModel` that answers the harness' requests.
+
+    pretrained: the model, or its name as `errata.load` takes it. advance: called with the number of requests
+    just answered. batch_size, max_batch_size: accepted because the harness passes them; rows are packed by
+    their tokens instead.
+    """
+
+    def __init__(
+        self,
+        pretrained: EditableModel | str,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        advance: Advance | None = None,
+    ) -> None:
+        super().__init__()
+        del batch_size, max_batch_size
+        self.editable = load(pretrained, device, dtype) if isinstance(pretrained, str) else pretrained
+        self.tokenizer = self.editable.tokenizer
+        self.advance: Advance = advance or (lambda answered: None)
+
+    @property
+    def device(self) -> Any:
+        return self.editable.device
+
+    @property
+    def eot_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else int(bos)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Ids as the tokenizer makes them; a text that already begins with BOS, as chat templates do, gets no other."""
+        begins = string.startswith(str(self.tokenizer.decode(self.prefix_token_id)))
+        if add_special_tokens is None and not begins:
+            return encode(self.tokenizer, string)
+        return list(self.tokenizer.encode(string, add_special_tokens=bool(add_special_tokens)))
+
+    # Log-likelihoods
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Scored]:
+        """(log-probability, whether greedy decoding gives it) of each continuation; NaN where not finite."""
+        scored: list[Scored] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        return scored
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = True
+    ) -> list[Scored]:
+        """Requests with the same tokens but the last, as letters A to D after one question, share one row."""
+        sharers: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, context, continuation) in enumerate(requests):
+            sharers.setdefault(self._fed(context, continuation), []).append(index)
+        rows = [Row(ids, max(len(requests[i][2]) for i in members)) for ids, members in sharers.items()]
+        answers: dict[int, Scored] = {}
+        groups = list(sharers.values())
+        for row, log_probs in tail_log_probs(self.editable, rows):
+            for index in groups[row]:
+                total, greedy = target_log_prob(log_probs, requests[index][2])
+                answers[index] = (total, bool(greedy.all()) and not math.isnan(total))
+            self.advance(len(groups[row]))
+        return [answers[index] for index in range(len(requests))]
+
+    def _fed(self, context: Sequence[int], continuation: Sequence[int]) -> tuple[int, ...]:
+        """What the model reads: all but the last token, cut on the left to what it can hold."""
+        if len(continuation) > self.editable.context:
+            raise BadInput(
+                f"an answer of {len(continuation)} tokens does not fit into the {self.editable.context} positions "
+                f"of {self.editable.name}; leave this task out"
+            )
+        return tuple([*context, *continuation][-(self.editable.context + 1) :][:-1])
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
+        """Log-probability of whole texts, in windows of the model's length."""
+        windows = [self._windows(request.args[0]) for request in requests]
+        scored = iter(self._loglikelihood_tokens([(None, *window) for text in windows for window in text]))
+        return [math.fsum(next(scored)[0] for _ in text) for text in windows]
+
+    def _windows(self, text: str) -> list[tuple[list[int], list[int]]]:
+        tokens = self.tok_encode(text)
+        return [
+            make_disjoint_window(window)
+            for window in get_rolling_token_windows(tokens, self.prefix_token_id, self.editable.context, 1)
+        ]
+
+    # Generation
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """Greedy continuations up to a stop string or the end of text, as `GeneratedText`."""
+        answers: dict[int, str] = {}
+        for (stop, new), members in self._by_kwargs(requests).items():
+            prompts = {index: self._fitting(requests[index].args[0], new) for index in members}
+            for chunk in _chunks(sorted(members, key=lambda index: -len(prompts[index]))):
+                done = self.editable.generate_full([prompts[index] for index in chunk], new, stop)
+                for index, row in zip(chunk, done, strict=True):
+                    answers[index] = GeneratedText(row.text, row.clean_stop, row.finite)
+                self.advance(len(chunk))
+        return [answers[index] for index in range(len(requests))]
+
+    def _by_kwargs(self, requests: Sequence[Any]) -> dict[tuple[tuple[str, ...], int], list[int]]:
+        """Indices of requests by (stop strings, most new tokens)."""
+        groups: dict[tuple[tuple[str, ...], int], list[int]] = {}
+        for index, request in enumerate(requests):
+            kwargs = normalize_gen_kwargs(request.args[1], MAX_NEW_TOKENS)
+            if kwargs.get("do_sample"):
+                raise BadInput("a task asks for sampling, and Errata answers greedily; pass do_sample=false for it")
+            until = kwargs.get("until") or []
+            stop = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
+            groups.setdefault((stop, int(kwargs["max_gen_toks"])), []).append(index)
+        return groups
+
+    def _fitting(self, prompt: str, new: int) -> str:
+        """The prompt, cut on the left if it leaves no room for `new` tokens (or half the model's length)."""
+        room = max(self.editable.context - new, self.editable.context // 2)
+        encoding = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
+        surplus = len(encoding["input_ids"]) - room
+        if surplus <= 0:
+            return prompt
+        _log.warning("a prompt of %d tokens is cut to its last %d", surplus + room, room)
+        # BOS, where there is one, has an empty span at 0 and is added again to what is left.
+        return prompt[encoding["offset_mapping"][surplus + 1][0] :]
+
+
+def _chunks(order: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (order[at : at + ROWS_AT_ONCE] for at in range(0, len(order), ROWS_AT_ONCE))
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
