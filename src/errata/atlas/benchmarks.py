@@ -69,7 +69,7 @@ BENCHMARKS: dict[str, Callable[[Random], tuple[list[Problem], list[Problem]]]] =
 
 def _row(name: str, i: int, problem: Problem) -> dict[str, object]:
     row = {"id": f"{name}-{i:04d}", **asdict(problem)}
-    if name == "atlas_mmlu":
+    if name.startswith("atlas_mmlu"):
         row |= {"kind": problem.kind.split()[0], "header": header(problem.kind)}
     return row
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -21,6 +21,8 @@ from errata.atlas.skills import CONTEXT, Pieces
 from errata.atlas.world import world
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+WORDS = "Ġ?[0-9]|Ġ?[A-Za-z]+|Ċ+|Ġ?[^A-Za-z0-9ĠĊ]+|Ġ+"
+"""What a token may not cross, in the byte-level alphabet, where Ġ is a space and Ċ a line feed."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Recipe:
     width: int = 256
     heads: int = 4
     vocabulary: int = 2048
-    tokens: float = 24e6
+    tokens: float = 20e6
     batch_tokens: int = 4096
     short: int = 256
-    long: int = 576
+    long: int = 512
     long_from: float = 0.75
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
@@ -47,7 +49,10 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """Byte-level BPE with single digits; a space is put before the text, so that names have one spelling."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     rng = Random(f"tokenizer-{recipe.seed}")
