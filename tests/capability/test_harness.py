@@ -12,7 +12,7 @@ import torch
 
 from errata.atlas.benchmarks import data_folder
 from errata.capability import harness
-from errata.capability.harness import evaluate
+from errata.capability.harness import check_tasks, evaluate
 from errata.capability.local import ErrataLM
 from errata.capability.quiet import offline
 from errata.errors import BadInput
@@ -192,6 +192,8 @@ def test_nothing_is_printed_seeded_or_left_behind(
 def test_an_unknown_task_is_named(benchmarks: Path, model: EditableModel) -> None:
     with pytest.raises(BadInput, match="did you mean atlas_mmlu"):
         evaluate(model, ["atlas_mlu"])
+    with pytest.raises(BadInput, match="did you mean .*boolq"):
+        check_tasks(["atlas_reading", "bolq"])
 
 
 def test_data_that_is_not_here_is_not_fetched(model: EditableModel, monkeypatch: pytest.MonkeyPatch) -> None:

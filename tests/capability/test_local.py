@@ -49,7 +49,7 @@ def test_letters_share_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = tiny_model("llama"), []
     forward = model.model.forward
     monkeypatch.setattr(model.model, "forward", lambda **kw: seen.append(kw["input_ids"].shape[0]) or forward(**kw))
-    ErrataLM(model).loglikelihood(requests(*((text, f" {letter}") for text in TEXTS for letter in "ABCD")))
+    ErrataLM(model).loglikelihood(requests(*((text, mark) for text in TEXTS for mark in "!?;#")))
     assert sum(seen) == len(TEXTS)
 
 
@@ -112,7 +112,8 @@ def test_the_harness_finds_it_by_name(tmp_path: Path) -> None:
 
 def test_chat_template() -> None:
     lm = ErrataLM(tiny_model("llama"))
-    lm.tokenizer.chat_template = "<s>{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %} [bot]{% endif %}"
+    turns = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+    lm.tokenizer.chat_template = "<s>" + turns + "{% if add_generation_prompt %} [bot]{% endif %}"
     text = lm.apply_chat_template([{"role": "user", "content": "hi"}])
     assert text == "<s>[user] hi [bot]"
     assert lm.tok_encode(text).count(lm.prefix_token_id) == 1

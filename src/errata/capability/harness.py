@@ -78,7 +78,11 @@ def _manager(include_defaults: bool) -> TaskManager:
 
 def _load(name: str) -> dict[str, Any]:
     """The task, or the tasks of a group, by name."""
-    manager = _manager(not (TASKS / f"{name}.yaml").is_file())
+    own = sorted(path.stem for path in TASKS.glob("*.yaml"))
+    if name not in own and (near := get_close_matches(name, own, n=1, cutoff=0.8)):
+        # A slip in one of our names should not cost reading the thousands of the harness.
+        raise BadInput(f"no task is called {name!r}; did you mean {near[0]}? See: errata list tasks")
+    manager = _manager(name not in own)
     if name not in manager.all_tasks:
         near = get_close_matches(name, manager.all_tasks, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see: errata list tasks, lm_eval ls tasks"

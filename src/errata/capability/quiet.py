@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,9 +17,10 @@ DOWNLOAD = "ERRATA_DOWNLOAD"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and only errors in the log, until the end of the block."""
+    """No progress bars, only errors in the log, and Python's random state as it was, until the end of the block."""
     log, bars = logging.getLogger("lm_eval"), datasets.utils.logging.is_progress_bar_enabled()
-    level = log.level
+    # The harness draws names for tasks that need none.
+    level, state = log.level, random.getstate()
     log.setLevel(logging.ERROR)
     datasets.disable_progress_bar()
     try:
@@ -27,6 +29,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+        random.setstate(state)
         if bars:
             datasets.enable_progress_bar()
 
