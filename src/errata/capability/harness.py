@@ -52,6 +52,13 @@ def evaluate(
         return {name: _evaluate(model, name, limit, seed, progress) for name in tasks}
 
 
+def check_tasks(tasks: Sequence[str]) -> None:
+    """BadInput unless every task can be loaded: for a slip in a name to show before hours of editing."""
+    with quiet(), offline():
+        for name in tasks:
+            _load(name)
+
+
 def _evaluate(model: EditableModel, name: str, limit: int | None, seed: int, progress: Progress | None) -> list[Record]:
     parts = _load(name)
     chosen = _choose(name, {part: len(task.eval_docs) for part, task in parts.items()}, limit, seed)
