@@ -25,7 +25,7 @@ LAYERS = (
     ("errata.update",),
     ("errata.model.doctor", "errata.model.locate"),  # prove and probe a model, overlays included
     ("errata.artifacts", "errata.keyvalue"),
-    ("errata.editors", "errata.testing"),
+    ("errata.editors", "errata.conformance"),
     ("errata.registry",),
     ("errata.editing",),
     ("errata.capability", "errata.probes"),

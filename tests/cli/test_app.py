@@ -127,6 +127,8 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         (["edit", "A prompt", "--edits", "file.jsonl"], "not both"),
         (["edit", "--edits", "no-such-file.jsonl"], "no-such-file.jsonl"),
         (["edit", "x y", "--subject", "x", "--target", "z", "--set", "steps"], "NAME=VALUE"),
+        (["edit", "a b", "--subject", "a", "--target", "c", "--save", f"{__file__}/new"], "can be written to"),
+        (["edit", "a b", "--subject", "a", "--target", "c", "--save", str(Path(__file__).parent)], "something else"),
         (["run", "no-such-config.yaml"], "no-such-config.yaml"),
         (["report", "no-such-run"], "no-such-run"),
         (["undo", "no-such-folder"], "no-such-folder"),

@@ -20,7 +20,7 @@ def check(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """Measure what the model card states: facts recalled, benchmarks, single edits. Exit code 1 if a target is missed."""
+    """Measure what the model card states: recall, benchmarks, single edits. Exit code 1 if a target is missed."""
     from errata.atlas.check import check as measure
     from errata.atlas.check import targets
     from errata.model.loading import load

@@ -1,5 +1,6 @@
 """errata edit: change facts, and show what changed and what did not."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -62,6 +63,8 @@ def edit(
     """Edit facts in a model and ask it before and after."""
     cases = _cases(prompt, subject, target, edits, paraphrase or (), neighbour or ())
     options = settings(change)
+    if save is not None:
+        _check_folder(save)
     from errata.editing import choose_editor, open_session
     from errata.editing import edit as apply
 
@@ -108,6 +111,15 @@ def _cases(
     request = EditRequest("1", prompt.rstrip(), subject, target)
     case = EditCase(request, tuple(paraphrases), tuple(Probe(text, "") for text in neighbours))
     return [_completed(case)]
+
+
+def _check_folder(folder: Path) -> None:
+    """BadInput if a session cannot be saved there: better before the editing than after it."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "errata.json").is_file():
+        raise BadInput(f"--save {folder}: the folder holds something else; choose a new or an empty one.")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise BadInput(f"--save {folder}: {there} is no folder that can be written to; choose another one.")
 
 
 def _completed(case: EditCase) -> EditCase:
