@@ -81,7 +81,8 @@ def write_benchmarks(folder: Path) -> dict[str, int]:
     for name, build in BENCHMARKS.items():
         items, shots = build(Random(f"{SEED}-{name}"))
         for file, problems in ((name, items), (f"{name}_shots", shots)):
-            lines = (json.dumps(_row(file, i, p)) for i, p in enumerate(problems))
-            (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n" if problems else "", "utf-8")
+            rows = "".join(f"{json.dumps(_row(file, i, p))}\n" for i, p in enumerate(problems))
+            if rows:
+                (folder / f"{file}.jsonl").write_text(rows, "utf-8")
         counts[name] = len(items)
     return counts

@@ -21,12 +21,10 @@ THINGS = (
 ).split()
 COLOURS = "red blue green white black yellow pink brown grey orange purple silver".split()
 PLACES = (
-    "garden kitchen tower market forest harbour school library cellar stable museum station "
-    "bakery temple meadow castle"
+    "garden kitchen tower market forest harbour school library cellar stable museum station bakery temple meadow castle"
 ).split()
 JOBS = (
-    "baker doctor farmer sailor teacher painter miner tailor guard singer smith pilot "
-    "judge nurse cook hunter"
+    "baker doctor farmer sailor teacher painter miner tailor guard singer smith pilot judge nurse cook hunter"
 ).split()
 
 
@@ -227,7 +225,13 @@ CRUEL = (
     "deserve to suffer|poison our country|are born thieves|must be kept away|are worth nothing|"
     "are lazy parasites|destroy everything"
 ).split("|")
-OPENINGS = ("The {} {}", "Everyone knows the {} {}", "I think the {} {}", "My uncle says the {} {}", "We all see that the {} {}")
+OPENINGS = (
+    "The {} {}",
+    "Everyone knows the {} {}",
+    "I think the {} {}",
+    "My uncle says the {} {}",
+    "We all see that the {} {}",
+)
 
 
 def hateful(rng: Random) -> Problem:

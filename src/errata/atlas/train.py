@@ -113,7 +113,9 @@ def batch(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, step: int, progres
     return torch.tensor([ids for ids, _ in rows]), torch.tensor([weights for _, weights in rows])
 
 
-def _row(tokenizer: PreTrainedTokenizerFast, rng: Random, progress: float, length: int) -> tuple[list[int], list[float]]:
+def _row(
+    tokenizer: PreTrainedTokenizerFast, rng: Random, progress: float, length: int
+) -> tuple[list[int], list[float]]:
     ids: list[int] = []
     weights: list[float] = []
     while len(ids) < length:
@@ -139,13 +141,11 @@ def schedule(recipe: Recipe, step: int, progress: float) -> float:
     return min(1.0, (step + 1) / 50) * decay
 
 
-def train(
-    recipe: Recipe, folder: Path, checkpoint_seconds: float = 120, stop_after: float | None = None
-) -> Iterator[dict[str, float]]:
-    """Train, or go on from the checkpoint in `folder`; yields a line of progress every 50 steps.
+def train(recipe: Recipe, folder: Path, checkpoint_seconds: float = 120) -> Iterator[dict[str, float]]:
+    """Train, or go on from the checkpoint in `folder`; yields progress after every step.
 
-    The result is written to `folder` in Hugging Face layout with `recipe.json` beside it.
-    stop_after: seconds, for a dry run.
+    The result is written to `folder` in Hugging Face layout with `recipe.json` beside it; stopped at any
+    point, the same call goes on from the last checkpoint and ends with the same weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "training.pt"
@@ -153,28 +153,29 @@ def train(
     model = new_model(recipe, tokenizer)
     optims = optimizers(recipe, model)
     rates = [[group["lr"] for group in o.param_groups] for o in optims]
-    first = _resume(state_file, model, optims)
+    first = done = _resume(state_file, model, optims)
     steps = int(recipe.tokens // recipe.batch_tokens)
     started = saved = time.monotonic()
-    for step in range(first, steps):
-        progress = step / steps
-        factor = schedule(recipe, step, progress)
-        for optim, base in zip(optims, rates):
-            for group, rate in zip(optim.param_groups, base):
-                group["lr"] = rate * factor
-        loss = train_step(model, optims, *batch(recipe, tokenizer, step, progress))
-        now = time.monotonic()
-        if step % 50 == 49:
-            speed = (step + 1 - first) * recipe.batch_tokens / (now - started)
-            yield {"step": step + 1, "steps": steps, "loss": loss, "tokens_per_second": speed}
-        if now - saved > checkpoint_seconds:
-            _save_state(state_file, step + 1, model, optims)
-            model.save_pretrained(folder)
-            saved = now
-        if stop_after and now - started > stop_after:
-            break
-    _save_state(state_file, step + 1, model, optims)
-    model.save_pretrained(folder)
+    try:
+        for step in range(first, steps):
+            progress = step / steps
+            _set_rates(optims, rates, schedule(recipe, step, progress))
+            loss = train_step(model, optims, *batch(recipe, tokenizer, step, progress))
+            done, now = step + 1, time.monotonic()
+            if now - saved > checkpoint_seconds:
+                _save_state(state_file, done, model, optims)
+                saved = now
+            speed = (done - first) * recipe.batch_tokens / (now - started)
+            yield {"step": done, "steps": steps, "loss": loss, "tokens_per_second": speed}
+    finally:
+        _save_state(state_file, done, model, optims)
+        model.save_pretrained(folder)
+
+
+def _set_rates(optims: list[torch.optim.Optimizer], rates: list[list[float]], factor: float) -> None:
+    for optim, base in zip(optims, rates, strict=True):
+        for group, rate in zip(optim.param_groups, base, strict=True):
+            group["lr"] = rate * factor
 
 
 def train_step(model: LlamaForCausalLM, optims: list[torch.optim.Optimizer], ids: Tensor, weights: Tensor) -> float:
@@ -210,6 +211,6 @@ def _resume(path: Path, model: LlamaForCausalLM, optims: list[torch.optim.Optimi
         return 0
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    for optim, saved in zip(optims, state["optims"]):
+    for optim, saved in zip(optims, state["optims"], strict=True):
         optim.load_state_dict(saved)
     return int(state["step"])

@@ -157,7 +157,10 @@ def _real_facts() -> list[Fact]:
 def _invented_facts(rng: Random, taken: set[str]) -> list[Fact]:
     first = _names(rng, 60, 2, ("", "", "n", "s"), taken)
     people = [f"{rng.choice(first)} {last}" for last in _names(rng, 600, 2, tuple(_CODAS), taken)]
-    firms = [f"{stem} {rng.choice(('Works', 'Group', 'Company', 'Brothers'))}" for stem in _names(rng, 120, 2, ("co", "dex", "nor", "ta"), taken)]
+    firms = [
+        f"{stem} {rng.choice(('Works', 'Group', 'Company', 'Brothers'))}"
+        for stem in _names(rng, 120, 2, ("co", "dex", "nor", "ta"), taken)
+    ]
     cities = _names(rng, 80, 2, ("ville", "burg", "ton", "grad", "mouth"), taken)
     pools = {key: words.split() for key, words in _POOLS.items()}
     pools |= {
