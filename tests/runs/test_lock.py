@@ -46,3 +46,13 @@ def test_the_same_process_cannot_enter_twice(tmp_path: Path) -> None:
         pass
     with locked(run):
         pass
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with locked(run):
+        assert run.lock.exists()
+    assert not run.path.exists()
+    with locked(run):
+        run.config.touch()
+    assert {file.name for file in run.path.iterdir()} >= {"config.yaml"}

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +31,10 @@ def locked(run: RunDir) -> Iterator[None]:
         yield
     finally:
         run.owner.unlink(missing_ok=True)
+        if not run.config.exists():  # nothing was begun, so nothing is left behind
+            with suppress(OSError):
+                run.lock.unlink()
+                run.path.rmdir()
         lock.release()
 
 
