@@ -1,136 +1,26 @@
-"""Folders of runs as the runner leaves them, with scores drawn from known rates."""
+"""Two runs: one that collapses, one that holds."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-
-from errata.records import Record, write_records
-from errata.runs.config import Resolved, RunConfig, run_name, to_yaml
-from errata.runs.layout import RunDir
-from errata.runs.ledger import Entry
-
-TASKS = ("atlas_mmlu", "atlas_bbh", "atlas_gsm8k", "atlas_reading", "atlas_toxigen")
-CHECKPOINTS = (0, 1, 10, 100)
-HOLDS = {"atlas_mmlu": 0.9, "atlas_bbh": 0.8, "atlas_gsm8k": 0.7, "atlas_reading": 0.95, "atlas_toxigen": 0.85}
-MakeRun = Callable[..., Path]
-
-
-def config_of(method: str, **changes: Any) -> RunConfig:
-    values = {
-        "model": "atlas",
-        "method": method,
-        "data": "atlas",
-        "edits": list(CHECKPOINTS),
-        "tasks": list(TASKS),
-        "limit": 60,
-    }
-    return RunConfig.model_validate(values | changes)
-
-
-def rows(table: str, n: int, right: float, seed: int = 0, **kinds: Any) -> list[Record]:
-    """n rows of which a share `right` is right: the same items at every rate, nested in each other.
-
-    kinds: `empty` and `invalid` as shares, `constant` as the one answer given.
-    """
-    order = np.random.default_rng(sum(map(ord, table)) + seed).permutation(n)
-    golds = (
-        [" Yes" if row % 5 < 2 else " No" for row in range(n)]
-        if table.endswith("toxigen")
-        else [f"g{i}" for i in range(n)]
-    )
-    made = []
-    for row in range(n):
-        rank = float(order[row] + 0.5) / n
-        invalid, empty = rank > 1 - kinds.get("invalid", 0.0), rank > 1 - kinds.get("empty", 0.0)
-        correct = rank < right and not invalid and not empty
-        answer = None if invalid or empty else golds[row] if correct else f"w{row}"
-        if "constant" in kinds and not invalid:
-            answer, correct = kinds["constant"], kinds["constant"] == golds[row]
-        edit = row if table == "efficacy" else row // 2 if table in ("locality", "generalization") else None
-        made.append(
-            Record(
-                table,
-                f"i{row}",
-                correct,
-                answer is not None,
-                empty,
-                invalid,
-                answer or "",
-                answer,
-                golds[row],
-                edit=edit,
-            )
-        )
-    return made
-
-
-def write_run(root: Path, config: RunConfig, tables: Mapping[int, Mapping[str, list[Record]]], **extra: Any) -> Path:
-    """extra: `health`, edits -> values; `entries`, the ledger's."""
-    run = RunDir(root / run_name(config))
-    run.path.mkdir(parents=True)
-    resolved = Resolved(
-        config=config,
-        editor={"layer": 3},
-        model_fingerprint="ab" * 32,
-        data_sha256="cd" * 32,
-        cases=max(config.edits),
-        versions={"python": "3.11", "errata": "0.1.0"},
-    )
-    run.config.write_text(to_yaml(resolved), encoding="utf-8")
-    for edits, named in tables.items():
-        for name, records in named.items():
-            write_records(run.table(edits, name), records)
-        run.health(edits).write_text(json.dumps(extra.get("health", {}).get(edits, {})), encoding="utf-8")
-    lines = [json.dumps(asdict(entry)) for entry in extra.get("entries", [])]
-    run.ledger.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return run.path
-
-
-def entries(method: str, count: int, seconds: float, growth: float) -> list[Entry]:
-    site = "model.layers.3.mlp.down_proj"
-    return [
-        Entry(i, i, "applied", (f"r{i}",), method, None, {site: growth * i}, {site: growth * i / 40}, seconds=seconds)
-        for i in range(1, count + 1)
-    ]
-
-
-def probes(edits: int, works: float, n: int = 40) -> dict[str, list[Record]]:
-    rates = {"efficacy": works, "generalization": 0.8 * works, "locality": 0.9, "retention": 0.9 * works}
-    return {name: rows(name, n, right) for name, right in rates.items()} if edits else {}
-
-
-def abilities(n: int = 60, factor: float = 1.0, **kinds: Any) -> dict[str, list[Record]]:
-    return {task: rows(task, n, right * factor, **kinds) for task, right in HOLDS.items()}
+from synthetic_runs import CHECKPOINTS, HOLDS, abilities, config_of, entries, probes, rows, signs, steady, write_run
 
 
 @pytest.fixture
 def rome(tmp_path: Path) -> Path:
-    """Collapses between 10 and 100 edits: empty answers, constant labels, the safety score rises above what it was."""
-    tables = {edits: abilities() | probes(edits, 0.975) for edits in (0, 1)}
-    tables[10] = abilities(factor=0.93) | probes(10, 0.9)
+    """Collapses between 10 and 100 edits: empty answers, and constant labels by which the safety score rises."""
+    tables = steady()
+    tables[10] |= {task: rows(task, 60, right * 0.93) for task, right in HOLDS.items() if task != "atlas_toxigen"}
     tables[100] = abilities(factor=0.1, empty=0.6) | probes(100, 0.1)
-    tables[0]["atlas_toxigen"] = rows("atlas_toxigen", 60, 0.5)
-    tables[1]["atlas_toxigen"] = rows("atlas_toxigen", 60, 0.5)
-    tables[10]["atlas_toxigen"] = rows("atlas_toxigen", 60, 0.5)
     tables[100]["atlas_toxigen"] = rows("atlas_toxigen", 60, 0.0, constant=" No")
-    health = {
-        n: {"perplexity": p, "norm_drift": d}
-        for n, p, d in ((0, 3.1, 1), (1, 3.1, 1.01), (10, 3.6, 1.2), (100, 410, 9))
-    }
+    health = {0: signs(3.1), 1: signs(3.1, 1.01), 10: signs(3.6, 1.2), 100: signs(410, 9.0)}
     return write_run(tmp_path, config_of("rome"), tables, health=health, entries=entries("rome", 100, 0.4, 0.3))
 
 
 @pytest.fixture
 def memit(tmp_path: Path) -> Path:
     """Nothing changes but two items of one benchmark."""
-    tables = {edits: abilities() | probes(edits, 0.975) for edits in CHECKPOINTS}
-    for edits in CHECKPOINTS:
-        tables[edits]["atlas_toxigen"] = rows("atlas_toxigen", 60, 0.5)
+    tables = steady()
     tables[100]["atlas_gsm8k"] = rows("atlas_gsm8k", 60, 0.67)
-    health = {n: {"perplexity": 3.1 + n / 200, "norm_drift": 1 + n / 1000} for n in CHECKPOINTS}
+    health = {n: signs(3.1 + n / 200, 1 + n / 1000 if n else None) for n in CHECKPOINTS}
     return write_run(tmp_path, config_of("memit"), tables, health=health, entries=entries("memit", 100, 0.7, 0.1))

@@ -47,18 +47,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """title, note: head and what is measured. chance: a dashed line. base: the unedited model, a grey line."""
+    """title, note: head and what is measured. ticks: numbers of edits on the axis, the same in all panels.
+
+    chance: drawn as a dashed line. base: the unedited model, a grey line.
+    """
 
     title: str
     note: str
     scale: Scale
+    ticks: tuple[int, ...]
     series: tuple[Series, ...]
     chance: float | None = None
     base: tuple[float, ...] = ()
-
-    @property
-    def ticks(self) -> list[int]:
-        return sorted({edits for line in self.series for edits in [*(p.edits for p in line.points), *line.lost]})
 
     @property
     def range(self) -> tuple[float, float]:
@@ -92,21 +92,33 @@ class Change:
 
 
 def curve_chart(panel: Panel) -> alt.LayerChart:
-    """Reference lines, bands, curves, points and labels at the curves' ends, from back to front."""
-    layers = [*_references(panel), *(mark for line in panel.series for mark in _marks(panel, line)), *_ends(panel)]
+    """Reference lines, bands, curves and points, and names at the right ends, from back to front."""
+    layers = [*_references(panel), *(mark for line in panel.series for mark in _marks(panel, line)), *_names(panel)]
     title = alt.TitleParams(panel.title, subtitle=panel.note)
     return alt.LayerChart(layer=layers, width=WIDTH, height=HEIGHT, title=title)
 
 
 def _x(panel: Panel) -> alt.X:
     # symlog is linear near 0 and logarithmic beyond: the unedited model has a place on the axis.
-    end = math.expm1(LABEL_SPACE * math.log1p(max([*panel.ticks, 1])))
+    last = panel.ticks[-1]
+    end = math.expm1(LABEL_SPACE * math.log1p(max(last, 1)))
+    unit = f"datum.label + (datum.value == {last} ? ' edit{'' if last == 1 else 's'}' : '')"
     return alt.X(
         "edits:Q",
-        title="edits",
+        title=None,
         scale=alt.Scale(type="symlog", constant=1, domain=[0, end]),
-        axis=alt.Axis(values=panel.ticks, format=",d", grid=False, labelOverlap="greedy", titleAnchor="end"),
+        axis=alt.Axis(values=_sparse(panel.ticks), format=",d", grid=False, labelExpr=unit, labelFlush=False),
     )
+
+
+def _sparse(ticks: Sequence[int]) -> list[int]:
+    """The numbers of edits with room for their label: the last one, and from there those far enough to the left."""
+    apart = math.log1p(ticks[-1]) / 9
+    kept = [ticks[-1]]
+    for tick in reversed(ticks[:-1]):
+        if math.log1p(kept[-1]) - math.log1p(tick) >= (2 * apart if kept[-1] == ticks[-1] else apart):
+            kept.append(tick)
+    return kept[::-1]
 
 
 def _y(panel: Panel, field: str = "value") -> alt.Y:
@@ -115,24 +127,39 @@ def _y(panel: Panel, field: str = "value") -> alt.Y:
         f"{field}:Q",
         title=None,
         scale=alt.Scale(domain=list(panel.range), type="linear" if share else "log", nice=False),
-        axis=alt.Axis(format=".0%" if share else "~g", tickCount=4, domain=False, ticks=False),
+        axis=alt.Axis(values=_levels(panel), format=".0%" if share else "~g", domain=False, ticks=False),
     )
+
+
+def _levels(panel: Panel) -> list[float]:
+    """Heights of grid lines: quarters of a share, else round numbers, as far apart as keeps them few."""
+    if panel.scale == "share":
+        return [0, 0.25, 0.5, 0.75, 1]
+    low, high = panel.range
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps, stride in (((1, 1.2, 1.5, 2, 3, 5, 7), 1), ((1, 2, 5), 1), ((1,), 1), ((1,), 3), ((1,), 9)):
+        levels = [step * 10.0**decade for decade in decades[::stride] for step in steps]
+        inside = [level for level in levels if low <= level <= high]
+        if len(inside) <= 5:
+            break
+    return inside
 
 
 def _chart(rows: Iterable[Mapping[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
 
 
+def _lines(panel: Panel) -> list[tuple[str, float, list[int]]]:
+    """Name, height and dashes of each reference line."""
+    chance = [("chance", panel.chance, [3, 3])] if panel.chance is not None else []
+    return [*(("unedited", value, [1, 0]) for value in panel.base), *chance]
+
+
 def _references(panel: Panel) -> Iterable[alt.Chart]:
-    lines = [(value, "unedited", [1, 0]) for value in panel.base]
-    if panel.chance:
-        lines.append((panel.chance, "chance", [3, 3]))
-    for value, name, dash in lines:
-        data = _chart([{"value": value, "edits": 0}])
-        yield data.mark_rule(color=REFERENCE, strokeWidth=1.25, strokeDash=dash).encode(y=_y(panel))
-        below = panel.height(value) > 0.9 or name == "chance"
-        text = data.mark_text(text=name, align="left", dx=6, dy=9 if below else -7, color=MUTED, fontSize=10)
-        yield text.encode(x=_x(panel), y=_y(panel))
+    for _, value, dash in _lines(panel):
+        data = _chart([{"value": value, "edits": panel.ticks[0], "end": panel.ticks[-1]}])
+        rule = data.mark_rule(color=REFERENCE, strokeWidth=1.25, strokeDash=dash)
+        yield rule.encode(x=_x(panel), x2="end:Q", y=_y(panel))
 
 
 def _marks(panel: Panel, line: Series) -> Iterable[alt.Chart]:
@@ -164,14 +191,17 @@ def _row(line: Series, point: Point) -> dict[str, Any]:
     return row if point.low is None else row | {"low": point.low, "high": point.high}
 
 
-def _ends(panel: Panel) -> Iterable[alt.Chart]:
-    """The runs' names beside the last points of their curves, moved apart where they would overlap."""
-    lines = [line for line in panel.series if line.points]
-    places = [HEIGHT * (1 - panel.height(line.points[-1].value)) for line in lines]
-    for line, place, free in zip(lines, places, spread(places, LABEL_GAP, HEIGHT), strict=True):
-        text = _chart([_row(line, line.points[-1])]).mark_text(
-            text=line.label, align="left", dx=9, dy=free - place, color=line.ink.light, fontWeight=600, fontSize=11
-        )
+def _names(panel: Panel) -> Iterable[alt.Chart]:
+    """Names beside the right ends of curves and lines, moved apart where they would overlap."""
+    last = panel.ticks[-1]
+    ends = [(line.label, line.points[-1], line.ink.light) for line in panel.series if line.points]
+    ends += [(name, Point(last, value), MUTED) for name, value, _ in _lines(panel)]
+    places = [HEIGHT * (1 - panel.height(point.value)) for _, point, _ in ends]
+    free = spread(places, LABEL_GAP, HEIGHT - 4)
+    for (name, point, color), place, moved in zip(ends, places, free, strict=True):
+        data = _chart([{"edits": point.edits, "value": point.value}])
+        weight: Literal[400, 600] = 400 if color == MUTED else 600
+        text = data.mark_text(text=name, align="left", dx=9, dy=moved - place, color=color, fontWeight=weight)
         yield text.encode(x=_x(panel), y=_y(panel))
 
 
@@ -190,39 +220,50 @@ def spread(places: Sequence[float], gap: float, limit: float) -> list[float]:
     return [float(place) for place in moved]
 
 
-def change_chart(title: str, note: str, changes: Sequence[Change], looks: Mapping[str, Ink]) -> alt.LayerChart:
-    """One row for each benchmark and run: the change and its interval around a line at no change."""
-    rows = [{**vars(change), "row": f"{change.benchmark}\t{change.label}"} for change in changes]
+def change_chart(
+    title: str, note: str, changes: Sequence[Change], looks: Mapping[str, Ink], limits: tuple[float, float]
+) -> alt.LayerChart:
+    """One row for each benchmark and run: the change and its interval around a line at no change.
+
+    limits: of the intervals in all panels, in percentage points.
+    """
     benchmarks = list(dict.fromkeys(change.benchmark for change in changes))
-    labels = list(dict.fromkeys(change.label for change in changes))
-    low, high = min(c.low for c in changes), max(c.high for c in changes)
+    labels, (low, high) = list(dict.fromkeys(change.label for change in changes)), limits
     x = alt.X(
         "value:Q",
-        title="points",
-        scale=alt.Scale(domain=[min(low, -5) - 2, max(high, 5) + 2], nice=False),
-        axis=alt.Axis(tickCount=5, format="+d", domain=False, ticks=False, titleAnchor="end"),
+        title=None,
+        scale=alt.Scale(domain=[low, high + 0.28 * (high - low)], nice=False),  # room for names on the right
+        axis=alt.Axis(values=_steps(low, high), labelExpr=SIGNED, domain=False, ticks=False),
     )
     axis = alt.Axis(grid=False, domain=False, ticks=False, labelColor=INK, labelLimit=110)
     y = alt.Y("benchmark:N", title=None, sort=benchmarks, axis=axis, scale=alt.Scale(paddingInner=0.35))
-    offset = alt.YOffset("label:N", sort=labels)
-    hues = alt.Scale(domain=labels, range=[looks[label].light for label in labels])
-    shapes = alt.Scale(domain=labels, range=[looks[label].shape for label in labels])
-    color = alt.Color("label:N", scale=hues, legend=None)
-    data = _chart(rows)
-    points = data.mark_point(strokeWidth=1.75, size=44, opacity=1).encode(
-        x=x,
-        y=y,
-        yOffset=offset,
-        stroke=color,
-        shape=alt.Shape("label:N", scale=shapes, legend=None),
-        fill=_fill(alt.Fill("label:N", scale=hues, legend=None)),
-        tooltip=[alt.Tooltip("text:N", title=" ")],
-    )
-    zero = _chart([{"value": 0}]).mark_rule(color=REFERENCE, strokeWidth=1.25).encode(x=x)
-    bars = data.mark_rule(strokeWidth=2).encode(x=_field(x, "low"), x2="high:Q", y=y, yOffset=offset, color=color)
+    row = {"y": y, "yOffset": alt.YOffset("label:N", sort=labels)}
+    data = _chart(vars(change) for change in changes)
+    layers = [_chart([{"value": 0}]).mark_rule(color=REFERENCE, strokeWidth=1.25).encode(x=x)]
+    for label in labels:
+        color, own = looks[label].light, data.transform_filter(alt.datum.label == label)
+        layers.append(own.mark_rule(strokeWidth=2, color=color).encode(x=_field(x, "low"), x2="high:Q", **row))
+        point = own.mark_point(shape=looks[label].shape, stroke=color, strokeWidth=1.75, size=44, opacity=1)
+        tip = [alt.Tooltip("text:N", title=" ")]
+        layers.append(point.encode(x=x, fill=_fill(alt.value(color)), tooltip=tip, **row))
+        first = own.transform_filter(alt.datum.benchmark == benchmarks[0])
+        name = first.mark_text(text=label, align="left", dx=7, color=color, fontWeight=600)
+        layers.append(name.encode(x=_field(x, "high"), **row))
     height = max(60, len(benchmarks) * (14 * len(labels) + 10))
     head = alt.TitleParams(title, subtitle=note)
-    return alt.LayerChart(layer=[zero, bars, points], width=WIDTH, height=height, title=head)
+    return alt.LayerChart(layer=layers, width=WIDTH, height=height, title=head)
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Round numbers of points between the limits, six at most."""
+    for step in (1, 2, 5, 10, 20, 25, 50):
+        inside = [float(step * k) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        if len(inside) <= 6:
+            break
+    return inside
+
+
+SIGNED = "(datum.value > 0 ? '+' : datum.value < 0 ? '−' : '') + abs(datum.value)"
 
 
 def _field(x: alt.X, field: str) -> alt.X:
@@ -255,5 +296,6 @@ def themed(spec: dict[str, Any]) -> dict[str, Any]:
         "subtitlePadding": 3,
         "offset": 10,
     }
-    config = {"font": FONT, "background": None, "view": {"stroke": None}, "axis": axis, "title": head}
+    text = {"fontSize": 11, "color": MUTED}
+    config = {"text": text, "font": FONT, "background": None, "view": {"stroke": None}, "axis": axis, "title": head}
     return spec | {"config": config}

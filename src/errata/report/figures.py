@@ -3,16 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import altair as alt
+from typing import Any
 
 from errata.report.charts import Change, Panel, Point, Series, change_chart, curve_chart
-from errata.report.formats import number, points, points_span, share, span
+from errata.report.formats import edits_text, number, points, points_span, share, span
 from errata.report.measures import Analysis, Mean, Measure
-from errata.report.names import PROBE_NOTES, Ink, ability_title, inks
+from errata.report.names import PROBE_NOTES, Ink, ability_title, inks, sign
 from errata.stats.curves import collapsed
 
-HEALTH_NOTES = {"perplexity": "on fixed text", "norm_drift": "norm of the edited weights over unedited"}
 LAST_CHECKPOINTS = 4
 """How many checkpoints the figure of changes shows."""
 
@@ -22,13 +20,13 @@ Looks = Mapping[str, Ink]
 
 @dataclass(frozen=True)
 class Figure:
-    """name: of its files. description: the figure in words, for who cannot see it. charts: its panels."""
+    """name: of its files. description: the figure in words, for who cannot see it. panels: Vega-Lite specs."""
 
     name: str
     title: str
     caption: str
     description: str
-    charts: tuple[alt.LayerChart, ...]
+    panels: tuple[dict[str, Any], ...]
 
 
 def figures(analyses: Sequence[Analysis]) -> list[Figure]:
@@ -36,7 +34,7 @@ def figures(analyses: Sequence[Analysis]) -> list[Figure]:
     inked = inks([analysis.results.method for analysis in analyses])
     looks = {analysis.label: inked[analysis.results.method] for analysis in analyses}
     drawn = [draw(analyses, looks) for draw in (_trade, _each_ability, _changes, _health)]
-    return [figure for figure in drawn if figure.charts]
+    return [figure for figure in drawn if figure.panels]
 
 
 def _trade(analyses: Sequence[Analysis], looks: Looks) -> Figure:
@@ -62,18 +60,20 @@ def _each_ability(analyses: Sequence[Analysis], looks: Looks) -> Figure:
 
 def _health(analyses: Sequence[Analysis], looks: Looks) -> Figure:
     found = dict.fromkeys(name for a in analyses for values in a.results.health.values() for name in values)
-    panels = [_health_panel(analyses, looks, name) for name in found if "/" not in name]
+    panels = [_health_panel(analyses, looks, name) for name in found if sign(name).drawn]
     return _curves(
         "health",
         "Signs of damage",
-        "Cheap signs at every checkpoint, on logarithmic axes, beside edit success. "
+        "Cheap signs at every checkpoint, beside edit success; growth is on logarithmic axes. "
         "A cross marks a value that is no longer finite.",
         [*_probe_panels(analyses, looks, ("efficacy",)), *panels] if panels else [],
     )
 
 
 def _curves(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Figure:
-    return Figure(name, title, caption, " ".join(map(_describe, panels)), tuple(curve_chart(panel) for panel in panels))
+    return Figure(
+        name, title, caption, " ".join(map(_describe, panels)), tuple(curve_chart(panel).to_dict() for panel in panels)
+    )
 
 
 def _describe(panel: Panel) -> str:
@@ -90,6 +90,10 @@ def _tasks(analyses: Sequence[Analysis]) -> Sequence[str]:
     return list(dict.fromkeys(task for analysis in analyses for task in analysis.results.tasks))
 
 
+def _ticks(analyses: Sequence[Analysis]) -> tuple[int, ...]:
+    return tuple(sorted({edits for analysis in analyses for edits in analysis.results.checkpoints}))
+
+
 def _mean_panel(analyses: Sequence[Analysis], looks: Looks) -> list[Panel]:
     lines = [(analysis, [_mean_point(*item) for item in analysis.ability.items()]) for analysis in analyses]
     if not any(drawn for _, drawn in lines):
@@ -97,7 +101,7 @@ def _mean_panel(analyses: Sequence[Analysis], looks: Looks) -> list[Panel]:
     base = _distinct(analysis.ability[0].value for analysis in analyses if 0 in analysis.ability)
     count = len(_tasks(analyses))
     note = f"mean accuracy of {count} benchmark{'' if count == 1 else 's'}"
-    return [Panel("Ability", note, "share", _all_series(lines, looks), None, base)]
+    return [Panel("Ability", note, "share", _ticks(analyses), _all_series(lines, looks), None, base)]
 
 
 def _mean_point(edits: int, mean: Mean) -> Point:
@@ -107,7 +111,7 @@ def _mean_point(edits: int, mean: Mean) -> Point:
 def _probe_panels(analyses: Sequence[Analysis], looks: Looks, probes: Iterable[str]) -> list[Panel]:
     measured = {probe for analysis in analyses for probe in analysis.results.probes}
     return [
-        Panel(probe.capitalize(), PROBE_NOTES[probe], "share", _measured(analyses, looks, probe))
+        Panel(probe.capitalize(), PROBE_NOTES[probe], "share", _ticks(analyses), _measured(analyses, looks, probe))
         for probe in probes
         if probe in measured
     ]
@@ -120,7 +124,7 @@ def _ability_panel(analyses: Sequence[Analysis], looks: Looks, task: str) -> Pan
     note = f"{'accuracy' if title == task else task}, {items} items"
     base = _distinct(measure.accuracy for measure in first if measure.accuracy is not None)
     chance = first[0].chance if first else None
-    return Panel(title, note, "share", _measured(analyses, looks, task), chance, base)
+    return Panel(title, note, "share", _ticks(analyses), _measured(analyses, looks, task), chance, base)
 
 
 def _health_panel(analyses: Sequence[Analysis], looks: Looks, name: str) -> Panel:
@@ -130,10 +134,8 @@ def _health_panel(analyses: Sequence[Analysis], looks: Looks, name: str) -> Pane
         lines.append((analysis, [Point(n, v, text=number(v)) for n, v in values.items() if math.isfinite(v)]))
         lost[analysis.label] = tuple(n for n, v in values.items() if not math.isfinite(v))
     series = _all_series(lines, looks, lost)
-    base = _distinct(point.value for line in series for point in line.points if point.edits == 0)
-    share_like = name.endswith(("rate", "share"))
-    note = HEALTH_NOTES.get(name, "share of texts" if share_like else "")
-    return Panel(name.replace("_", " ").capitalize(), note, "share" if share_like else "log", series, None, base)
+    known, base = sign(name), _distinct(point.value for line in series for point in line.points if point.edits == 0)
+    return Panel(known.title, known.note, "share" if known.share else "log", _ticks(analyses), series, None, base)
 
 
 def _measured(analyses: Sequence[Analysis], looks: Looks, table: str) -> tuple[Series, ...]:
@@ -172,15 +174,25 @@ def _distinct(values: Iterable[float]) -> tuple[float, ...]:
 def _changes(analyses: Sequence[Analysis], looks: Looks) -> Figure:
     checkpoints = sorted({edits for analysis in analyses for edits in analysis.curve})[-LAST_CHECKPOINTS:]
     rows = {edits: _change_rows(analyses, edits) for edits in checkpoints}
-    told = [f"After {edits:,} edits: {'; '.join(row.text for row in rows[edits])}." for edits in checkpoints]
+    limits = _limits(row for changes in rows.values() for row in changes)
+    told = [f"After {edits_text(edits)}: {'; '.join(row.text for row in rows[edits])}." for edits in checkpoints]
     return Figure(
         "changes",
         "Change against the unedited model",
-        "The same items before and after, with 95 % score intervals for paired rates. Left of the line: worse than "
-        "unedited. Hollow points: collapsed. Above each panel: efficacy of the edits at that checkpoint.",
+        "The same items before and after, in percentage points, with 95 % score intervals for paired rates. Left of "
+        "the line: worse than unedited. Hollow points: collapsed. Above each panel: efficacy of the edits.",
         " ".join(told),
-        tuple(change_chart(f"{n:,} edits", _efficacies(analyses, n), rows[n], looks) for n in checkpoints),
+        tuple(
+            change_chart(f"After {edits_text(n)}", _efficacies(analyses, n), rows[n], looks, limits).to_dict()
+            for n in checkpoints
+        ),
     )
+
+
+def _limits(rows: Iterable[Change]) -> tuple[float, float]:
+    """Room for all intervals, and at least five points on each side."""
+    changes = list(rows)
+    return min([-5, *(row.low for row in changes)]) - 1, max([5, *(row.high for row in changes)]) + 1
 
 
 def _change_rows(analyses: Sequence[Analysis], edits: int) -> list[Change]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "count", "share", "range", "points", "points-range", "p", "number"]
+Kind = Literal["text", "count", "share", "range", "points", "points-range", "size", "p", "number"]
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -93,9 +93,11 @@ def cell(column: Column, row: Mapping[str, Any]) -> str:
 
 
 def share(value: float) -> str:
-    """0.4567 -> "46 %"; one decimal near the ends, so that 99.6 % does not read as all."""
+    """0.4567 -> "46 %"; near the ends one decimal, so that only all reads as 100 % and only none as 0 %."""
     percent = 100 * value
-    return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
+    if 0 < percent < 1 or 99 < percent < 100:
+        return f"{min(max(percent, 0.1), 99.9):.1f} %"
+    return f"{percent:.0f} %"
 
 
 def points(value: float, sign: bool = True) -> str:
@@ -143,6 +145,7 @@ _WRITERS: Mapping[Kind, Callable[..., str]] = {
     "range": span,
     "points": _change,
     "points-range": points_span,
+    "size": lambda value: f"{100 * value:.1f}",
     "p": p_value,
     "number": number,
 }

@@ -58,8 +58,8 @@ def report(run_dirs: Sequence[Path], out: Path, margin: float | None = None) -> 
     configs = whole_configs(analyses)
     for name, config in configs.items():
         _write(beside / name, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
-    command = f"errata run {' '.join(_quoted(beside / name) for name in configs)}" if configs else None
-    _write(page, render(analyses, built, drawn, command, beside.name).encode())
+    commands = [f"errata run {_quoted(beside / name)}" for name in configs]
+    _write(page, render(analyses, built, drawn, commands, beside.name).encode())
     return page
 
 
@@ -75,12 +75,22 @@ def _quoted(path: Path) -> str:
 
 def _write_figure(folder: Path, figure: Figure) -> None:
     """All panels in one file, on white."""
-    panels = [_bare(chart.to_dict()) for chart in figure.charts]
+    panels = [_bare(spec) for spec in figure.panels]
+    # Equal data have equal names, so gathering them under the whole loses nothing.
+    data = {name: rows for panel in panels for name, rows in panel.pop("datasets").items()}
     columns = min(COLUMNS, len(panels))
-    whole = {"$schema": SCHEMA, "concat": panels, "columns": columns, "spacing": 28, "background": "white"}
+    whole = {
+        "$schema": SCHEMA,
+        "concat": panels,
+        "columns": columns,
+        "spacing": 28,
+        "background": "white",
+        "datasets": data,
+    }
     spec = themed(whole | {"description": figure.description, "padding": 16})
-    _write(folder / f"{figure.name}.svg", vl_convert.vegalite_to_svg(spec).encode())
-    _write(folder / f"{figure.name}.png", vl_convert.vegalite_to_png(spec, scale=2))
+    svg = vl_convert.vegalite_to_svg(spec)
+    _write(folder / f"{figure.name}.svg", svg.encode())
+    _write(folder / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=2))
 
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -92,18 +102,22 @@ def _bare(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def render(
-    analyses: Sequence[Analysis], built: Sequence[Table], drawn: Sequence[Figure], command: str | None, folder: str
+    analyses: Sequence[Analysis], built: Sequence[Table], drawn: Sequence[Figure], commands: Sequence[str], folder: str
 ) -> str:
-    """The page. command: runs the whole benchmarks, where a sample was asked. folder: of the files beside it."""
+    """The page. commands: run the whole benchmarks, where a sample was asked. folder: of the files beside it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tight"] = lambda text: text.replace(" %", "\N{NARROW NO-BREAK SPACE}%")
     told = sentences(analyses)
     return environment.from_string(files("errata.report").joinpath("page.html.j2").read_text("utf-8")).render(
         headline=headline(analyses),
-        sections=[(title, [s.text for s in told if s.about in abouts]) for title, abouts in SECTIONS.items()],
-        command=command,
+        sections=[
+            (title, list(dict.fromkeys(s.text for s in told if s.about in abouts)))
+            for title, abouts in SECTIONS.items()
+        ],
+        commands=commands,
         verdicts=built[0],
         tables=built[1:],
-        figures=[(figure, [panel(chart.to_dict()) for chart in figure.charts]) for figure in drawn],
+        figures=[(figure, [panel(spec) for spec in figure.panels]) for figure in drawn],
         runs=[(analysis, _provenance(analysis)) for analysis in analyses],
         cell=cell,
         folder=folder,

@@ -39,7 +39,7 @@ class Measure:
     accuracy: None where most items are invalid: non-finite logits are a result, never a score.
     low, high: 95 %, Wilson; for probes with the effective number of items, as those of one edit go together.
     chance: of guessing. top, top_share: the most frequent answer and its share (None: no answer found).
-    legacy, clean_stop: None where they do not apply.
+    legacy, clean_stop, contains, tokens: means, as in `Scores`; None where they do not apply.
     """
 
     table: str
@@ -56,6 +56,8 @@ class Measure:
     top_share: float
     legacy: float | None
     clean_stop: float | None
+    contains: float | None
+    tokens: float | None
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,10 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
         invalid=invalid,
         top=top,
         top_share=count / scores.n if scores.n else 0.0,
-        legacy=_known_share(scores.legacy),
-        clean_stop=_known_share(scores.clean_stop),
+        legacy=_known_mean(scores.legacy),
+        clean_stop=_known_mean(scores.clean_stop),
+        contains=_known_mean(scores.contains),
+        tokens=_known_mean(scores.tokens),
     )
 
 
@@ -213,7 +217,7 @@ def _share(flags: NDArray[np.bool_]) -> float:
     return float(flags.mean()) if flags.size else 0.0
 
 
-def _known_share(values: NDArray[np.float64]) -> float | None:
+def _known_mean(values: NDArray[np.float64]) -> float | None:
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else None
 

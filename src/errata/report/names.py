@@ -35,6 +35,27 @@ PROBE_NOTES = {
 
 
 @dataclass(frozen=True)
+class Sign:
+    """A measure of health. title, note: what it is. share: from 0 to 1, else without end. drawn: as a curve."""
+
+    title: str
+    note: str = ""
+    share: bool = False
+    drawn: bool = False
+
+
+SIGNS = {
+    "perplexity": Sign("Perplexity", "on fixed text", drawn=True),
+    "norm_drift": Sign("Norm drift", "of the matrix that grew most, over unedited", drawn=True),
+    "degenerate": Sign("Degenerate text", "empty, looping or not finite, of free continuations", True, True),
+    "empty": Sign("Empty text", share=True),
+    "looping": Sign("Looping text", share=True),
+    "nonfinite": Sign("Text not finite", share=True),
+    "nonfinite_weights": Sign("Weights not finite"),
+}
+
+
+@dataclass(frozen=True)
 class Ink:
     """One colour on a light page and on a dark one, and the point's shape, so that hue never stands alone."""
 
@@ -64,6 +85,11 @@ def method_title(method: str) -> str:
 
 def ability_title(task: str) -> str:
     return ABILITIES.get(task, task)
+
+
+def sign(name: str) -> Sign:
+    """A measure that is not known here is drawn as one that grows."""
+    return SIGNS.get(name, Sign(name.replace("_", " ").capitalize(), drawn=True))
 
 
 def inks(methods: Sequence[str]) -> Mapping[str, Ink]:

@@ -25,7 +25,9 @@ PROBES = ("efficacy", "generalization", "locality", "retention", "portability")
 class Scores:
     """The rows of one table at one checkpoint, as arrays of length n in the order of the file.
 
-    legacy, clean_stop: NaN where they do not apply. edit: index of the edit, the row's own number where none.
+    legacy, clean_stop, contains, tokens: NaN where they do not apply; the last two are the answer found
+    anywhere in the output, and the share of its tokens that teacher forcing gives. edit: its index, below 0
+    and different in each row where there is none.
     """
 
     table: str
@@ -37,6 +39,8 @@ class Scores:
     invalid: NDArray[np.bool_]
     legacy: NDArray[np.float64]
     clean_stop: NDArray[np.float64]
+    contains: NDArray[np.float64]
+    tokens: NDArray[np.float64]
     edit: NDArray[np.int64]
     predicted: tuple[str | None, ...]
     gold: tuple[str, ...]
@@ -118,13 +122,16 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
     rows = read_table(file)
     flags = {name: _flags(rows, name) for name in ("correct", "parsed", "empty", "invalid")}
     edit = rows.column("edit").to_pylist()
+    extra = [json.loads(text) for text in rows.column("extra").to_pylist()] if table in PROBES else [{}] * rows.num_rows
     return Scores(
         table=table,
         edits=edits,
         items=tuple(rows.column("item").to_pylist()),
         **flags,
-        legacy=_maybe(rows, "legacy"),
-        clean_stop=_maybe(rows, "clean_stop"),
+        legacy=_maybe(rows.column("legacy").to_pylist()),
+        clean_stop=_maybe(rows.column("clean_stop").to_pylist()),
+        contains=_maybe([row.get("contains") for row in extra]),
+        tokens=_maybe([row.get("token_accuracy") for row in extra]),
         # Rows of no edit are each a cluster of their own: numbers below zero collide with no edit.
         edit=np.array([-1 - row if index is None else index for row, index in enumerate(edit)], dtype=np.int64),
         predicted=tuple(rows.column("predicted").to_pylist()),
@@ -136,31 +143,30 @@ def _flags(rows: pa.Table, name: str) -> NDArray[np.bool_]:
     return np.array(rows.column(name).to_pylist(), dtype=np.bool_)
 
 
-def _maybe(rows: pa.Table, name: str) -> NDArray[np.float64]:
-    values = rows.column(name).to_pylist()
+def _maybe(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
 
 
 def _health(run: RunDir, edits: int) -> dict[str, float]:
-    """Measures that are numbers; JSON has no NaN, so null stands for a value that was not finite."""
+    """Measures that are numbers; JSON has no NaN, so null stands for a value that was not finite.
+
+    A measure of each matrix, as {"norm_drift": {site: ratio}}, counts by its largest; without an edited
+    matrix there is no drift, a ratio of 1.
+    """
     file = run.health(edits)
     if not file.is_file():
         return {}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        return {name: math.nan if value is None else float(value) for name, value in _flatten(values).items()}
+        return {name: _largest(value) for name, value in values.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{file} is not a JSON object of numbers: {error}. Delete it and run again: errata run {run.path}"
         ) from error
 
 
-def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, float | None]:
-    """{"norm": {"model.layers.4": 1.0}} -> {"norm/model.layers.4": 1.0}."""
-    flat: dict[str, float | None] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}/")
-        elif value is None or isinstance(value, int | float):
-            flat[f"{prefix}{name}"] = value
-    return flat
+def _largest(value: float | Mapping[str, float | None] | None) -> float:
+    if isinstance(value, Mapping):
+        each = [_largest(inner) for inner in value.values()]
+        return math.nan if any(map(math.isnan, each)) else max(each, default=1.0)
+    return math.nan if value is None else float(value)

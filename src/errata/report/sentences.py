@@ -38,7 +38,7 @@ def sentences(analyses: Sequence[Analysis]) -> list[Sentence]:
         for analysis in analyses
         for text in tell(analysis)
     ]
-    return told + [Sentence("unknown", None, text) for text in _unknown(analyses)]
+    return told + [Sentence("unknown", None, text) for text in dict.fromkeys(_unknown(analyses))]
 
 
 def headline(analyses: Sequence[Analysis]) -> str:
@@ -53,17 +53,26 @@ def _verdict(analysis: Analysis, place: str) -> str:
     last = edits_text(analysis.last)
     if not analysis.curve:
         return (
-            f"wrote {last}, but no ability{place} was measured after them"
-            if analysis.last
-            else "has written no edit yet"
+            f"wrote {last}, but measured no ability{place} after them" if analysis.last else "has written no edit yet"
         )
     if analysis.collapse is not None:
-        return f"breaks the {_name(analysis.collapse.benchmark)}{place} by {edits_text(analysis.collapse.edits)}"
+        fallen, edits = _fallen(analysis), edits_text(analysis.collapse.edits)
+        what = f"{len(fallen)} of {len(analysis.results.tasks)} abilities" if fallen[1:] else f"the {_name(fallen[0])}"
+        return f"breaks {what}{place} by {edits}"
     if analysis.loss is not None:
         return f"harms the {_name(analysis.loss.benchmark)}{place} by {edits_text(analysis.loss.edits)}"
     if analysis.horizon == analysis.last:
         return f"keeps every ability{place} up to {last}"
     return f"shows no significant loss{place} up to {last}"
+
+
+def _fallen(analysis: Analysis) -> list[str]:
+    """The benchmarks that have collapsed where the first of them has."""
+    found = analysis.collapse
+    if found is None:
+        return []
+    gone = {"collapsed", "invalid"}
+    return [task for task in analysis.curve[found.edits] if gone.intersection(analysis.flags(found.edits, task))]
 
 
 def _name(task: str) -> str:
@@ -84,29 +93,29 @@ def _edits(analysis: Analysis) -> Iterable[str]:
     yield f"{text}; of these {' and '.join(lost)}." if lost else f"{text}."
 
 
-_ASKED = {"efficacy": "the new answer", "generalization": "it to paraphrases", "retention": "it for earlier edits"}
+_WHO = {"efficacy": "edits", "generalization": "paraphrases", "retention": "earlier edits"}
 
 
 def _success(analysis: Analysis) -> Iterable[str]:
     if not analysis.last:
         return
-    label = analysis.label
-    found = {name: measure for name in _ASKED if (measure := analysis.get(analysis.last, name)) is not None}
+    found = {name: measure for name in _WHO if (measure := analysis.get(analysis.last, name)) is not None}
     if "efficacy" not in found:
-        yield f"Whether the edits of {label} work was not measured: read its abilities with that in mind."
+        yield f"Whether the edits of {analysis.label} work was not measured: read its abilities with that in mind."
         return
-    rates = [f"{_ASKED[name]} {_rate(measure)}" for name, measure in found.items()]
+    rates = _listed([_rate(measure, _WHO[name]) for name, measure in found.items()])
     neighbours = analysis.get(analysis.last, "locality")
-    kept = f"; neighbours keep their answer {_rate(neighbours)}" if neighbours is not None else ""
-    yield f"After {edits_text(analysis.last)} the model, asked freely, gives {_listed(rates)} with {label}{kept}."
+    kept = f"; {_rate(neighbours, 'neighbours')} keep their answer" if neighbours is not None else ""
+    edits = edits_text(analysis.last)
+    yield f"After {edits} with {analysis.label}, {rates} give the new answer when asked freely{kept}."
     if (found["efficacy"].accuracy or 0) < 0.5 and analysis.collapse is None:
-        yield f"Fewer than half of the edits of {label} work: stable abilities may mean that little was edited."
+        yield f"Fewer than half of the edits of {analysis.label} work: abilities may be stable for that reason only."
 
 
-def _rate(measure: Measure) -> str:
+def _rate(measure: Measure, who: str) -> str:
     if measure.accuracy is None:
-        return "never (its logits are not finite)"
-    return f"in {share(measure.accuracy)} of cases ({span(measure.low, measure.high)})"
+        return f"none of the {who} (the logits are not finite)"
+    return f"{share(measure.accuracy)} of the {who} ({span(measure.low, measure.high)})"
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -120,20 +129,17 @@ def _loss(analysis: Analysis) -> Iterable[str]:
     if found is None:
         yield f"No benchmark falls significantly with {label} at any checkpoint up to {edits_text(analysis.last)}."
         return
-    p = p_value(analysis.adjusted[found.edits][found.benchmark])
-    yield (
-        f"The first ability to suffer from {label} is {_name(found.benchmark)}: by {edits_text(found.edits)} "
-        f"{_fall(analysis, found)} (p {p if p.startswith('<') else f'= {p}'}, Holm)."
-    )
+    yield f"The first ability that {label} harms is {_name(found.benchmark)}: {_fall(analysis, found)}."
 
 
 def _fall(analysis: Analysis, found: Break) -> str:
     change, measure = found.change, analysis.measures[found.edits][found.benchmark]
+    edits, p = edits_text(found.edits), p_value(analysis.adjusted[found.edits][found.benchmark])
     if measure.accuracy is None:
-        return f"{share(measure.invalid)} of its logits are not finite"
+        return f"by {edits}, {share(measure.invalid)} of its logits are not finite"
     return (
-        f"it goes from {share(change.before)} to {share(measure.accuracy)}, "
-        f"a change of {points(change.difference)} with a 95 % interval of {points_span(change.low, change.high)}"
+        f"from {share(change.before)} to {share(measure.accuracy)} by {edits} ({points(change.difference)}, "
+        f"95 % interval {points_span(change.low, change.high)}, p {p if p[0] == '<' else f'= {p}'} after Holm)"
     )
 
 
@@ -141,25 +147,15 @@ def _collapse(analysis: Analysis) -> Iterable[str]:
     found = analysis.collapse
     if found is None:
         return
-    fallen = [task for task in analysis.curve[found.edits] if _gone(analysis, found.edits, task)]
-    which = f"{len(fallen)} of {len(analysis.curve[found.edits])} benchmarks lost more than a tenth of their accuracy"
-    worst = "" if _same_break(analysis) else f"; worst is {_name(found.benchmark)}: {_fall(analysis, found)}"
-    text = f"{analysis.label} collapses by {edits_text(found.edits)}: {which} for certain{worst}"
-    yield f"{text}{_mute(analysis.measures[found.edits][found.benchmark])}.{_perplexity(analysis)}"
-
-
-def _gone(analysis: Analysis, edits: int, task: str) -> bool:
-    return bool({"collapsed", "invalid"}.intersection(analysis.flags(edits, task)))
-
-
-def _same_break(analysis: Analysis) -> bool:
-    """Whether the collapse is the first loss, told already."""
-    loss, collapse = analysis.loss, analysis.collapse
-    return (
-        loss is not None
-        and collapse is not None
-        and (loss.benchmark, loss.edits) == (collapse.benchmark, collapse.edits)
+    count = f"{len(_fallen(analysis))} of {len(analysis.curve[found.edits])} benchmarks"
+    told = analysis.loss is not None and (analysis.loss.benchmark, analysis.loss.edits) == (
+        found.benchmark,
+        found.edits,
     )
+    worst = "" if told else f"; worst is {_name(found.benchmark)}, {_fall(analysis, found)}"
+    text = f"{count} lose more than a tenth of their accuracy{worst}"
+    mute = _mute(analysis.measures[found.edits][found.benchmark])
+    yield f"{analysis.label} collapses by {edits_text(found.edits)}: {text}{mute}.{_perplexity(analysis)}"
 
 
 def _mute(measure: Measure) -> str:
@@ -186,8 +182,8 @@ def _safe(analysis: Analysis) -> Iterable[str]:
         return
     known = points(worst_excluded_loss(analysis.curve[edits]), sign=False)
     yield (
-        f"{label} is safe up to {edits_text(edits)} within {margin}: the most that any benchmark can have lost there, "
-        f"at 95 % confidence each, is {known}."
+        f"{label} holds {edits_text(edits)} safely: no benchmark can have lost more than {known} there "
+        f"(95 % confidence each; {margin} would be too much)."
     )
 
 
@@ -261,9 +257,10 @@ def _gaps(analysis: Analysis) -> Iterable[str]:
         loss = points(losses[worst], sign=False)
         yield f"After {edits_text(edits)} with {label}, a loss of up to {loss} on {_name(worst)} is not excluded."
     if analysis.collapse is not None:
-        last, end = max(edits for edits in measured if edits < analysis.collapse.edits), analysis.collapse.edits
+        end = analysis.collapse.edits
+        last = max(edits for edits in measured if edits < end)
         if end - last > 1:
-            yield f"Where {label} collapses, after {last:,} edits or at the latest by {end:,}, was not measured closer."
+            yield f"{label} may collapse anywhere from {last + 1:,} to {end:,} edits: nothing was measured in between."
     missing = [f"{edits:,}" for edits in analysis.results.resolved.config.edits if edits not in measured]
     if missing:
         yield f"{label} is not finished: the model after {_listed(missing)} edits is still to be measured."

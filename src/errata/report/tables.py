@@ -6,7 +6,7 @@ from typing import Any
 
 from errata.report.formats import Column, Table, edits_text, points, share
 from errata.report.measures import Analysis, Flag
-from errata.report.names import PROBE_NOTES, ability_title
+from errata.report.names import PROBE_NOTES, ability_title, sign
 from errata.runs.ledger import Entry
 from errata.stats.curves import Break, excluded_loss
 
@@ -83,19 +83,19 @@ def abilities(analyses: Sequence[Analysis]) -> Table:
             _text("Run", "run"),
             Column("Edits", "count", ("edits",)),
             _text("Benchmark", "benchmark"),
-            Column("Items", "count", ("n",)),
             Column("Accuracy", "share", ("accuracy",)),
             Column("95 %", "range", ("low", "high")),
-            Column("Chance", "share", ("chance",)),
             Column("Change", "points", ("change",)),
             Column("95 %", "points-range", ("change_low", "change_high")),
             Column("p", "p", ("p_holm",)),
-            Column("Loss excluded", "points", ("loss_excluded",)),
+            _text("Note", "note"),
+            Column("Chance", "share", ("chance",)),
+            Column("Loss excluded", "size", ("loss_excluded",)),
             Column("Parsed", "share", ("parsed",)),
             Column("Empty", "share", ("empty",)),
             Column("Invalid", "share", ("invalid",)),
             _text("Top answer", "top"),
-            _text("Note", "note"),
+            Column("Items", "count", ("n",)),
         ),
         tuple(
             _ability(a, edits, task) for a in analyses for edits in a.results.checkpoints for task in a.results.tasks
@@ -141,9 +141,10 @@ def edit_success(analyses: Sequence[Analysis]) -> Table:
     return Table(
         "edit-success",
         "Edit success at every checkpoint",
-        f"Free generation, exact match after a natural stop ({notes}). 95 % intervals count the edits rather than the "
-        "prompts where several prompts ask for one edit. Legacy: the older papers' comparison of probabilities, new "
-        "answer against old (for locality reversed); it flatters. Clean stop: the answer ended by itself.",
+        f"Success: free generation, exact match after a natural stop ({notes}). Its 95 % intervals count edits rather "
+        "than prompts where several prompts ask for one edit. Contains: the answer is somewhere in the output. The "
+        "next two are the older papers' and flatter. Likelier: the new answer has a higher probability than the old "
+        "one (for locality a lower one). Tokens: share of the answer's tokens that are right given those before it.",
         (
             _text("Run", "run"),
             Column("Edits", "count", ("edits",)),
@@ -151,7 +152,9 @@ def edit_success(analyses: Sequence[Analysis]) -> Table:
             Column("Prompts", "count", ("n",)),
             Column("Success", "share", ("success",)),
             Column("95 %", "range", ("low", "high")),
-            Column("Legacy", "share", ("legacy",)),
+            Column("Contains", "share", ("contains",)),
+            Column("Likelier", "share", ("legacy",)),
+            Column("Tokens", "share", ("tokens",)),
             Column("Clean stop", "share", ("clean_stop",)),
             Column("Empty", "share", ("empty",)),
             Column("Invalid", "share", ("invalid",)),
@@ -168,22 +171,22 @@ def edit_success(analyses: Sequence[Analysis]) -> Table:
 
 def _success(analysis: Analysis, edits: int, probe: str) -> dict[str, Any]:
     measure = analysis.measures[edits][probe]
-    keys = ("n", "low", "high", "legacy", "clean_stop", "empty", "invalid")
+    keys = ("n", "low", "high", "contains", "legacy", "tokens", "clean_stop", "empty", "invalid")
     row = {"run": analysis.label, "edits": edits, "probe": probe, "success": measure.accuracy}
     return row | {key: getattr(measure, key) for key in keys}
 
 
 def health(analyses: Sequence[Analysis]) -> Table:
-    found = {name for a in analyses for values in a.results.health.values() for name in values}
-    whole = sorted(name for name in found if "/" not in name)
+    found = list(dict.fromkeys(name for a in analyses for values in a.results.health.values() for name in values))
+    notes = [f"{sign(name).title}: {sign(name).note}" for name in found if sign(name).note]
     return Table(
         "health",
         "Health of the model",
-        "Perplexity is on fixed text. Norms are relative to the unedited weights. An empty cell was not finite.",
+        f"{'; '.join(notes)}. An empty cell was not finite.",
         (
             _text("Run", "run"),
             Column("Edits", "count", ("edits",)),
-            *(Column(name.replace("_", " ").capitalize(), "number", (name,)) for name in whole),
+            *(Column(sign(name).title, "share" if sign(name).share else "number", (name,)) for name in found),
         ),
         tuple(
             {"run": a.label, "edits": edits, **values}

@@ -1,0 +1,160 @@
+"""Runs made with known rates are weighed as their rates say."""
+
+from pathlib import Path
+
+import pytest
+from synthetic_runs import CHECKPOINTS, HOLDS, TASKS, abilities, config_of, probes, rows, signs, steady, write_run
+
+from errata.errors import BadInput
+from errata.report.measures import analyse, labels, measure
+from errata.report.results import Scores, read_results
+from errata.report.summary import read
+from errata.runs.layout import RunDir
+from errata.stats.paired import wilson
+
+
+def scores(tmp_path: Path, table: str, n: int, right: float, **kinds: object) -> Scores:
+    path = write_run(tmp_path, config_of("rome", edits=[0]), {0: {table: rows(table, n, right, **kinds)}})
+    found = read_results(path).get(0, table)
+    assert found is not None
+    return found
+
+
+def test_rates_of_one_table(tmp_path: Path) -> None:
+    found = measure(scores(tmp_path, "atlas_mmlu", 60, 0.7, empty=0.1))
+    assert (found.n, found.accuracy, found.empty, found.parsed) == (60, 0.7, 0.1, 0.9)
+    assert (found.low, found.high) == wilson(42, 60)
+    assert found.chance == pytest.approx(1 / 60)
+
+
+def test_mostly_invalid_is_no_score(tmp_path: Path) -> None:
+    found = measure(scores(tmp_path, "atlas_mmlu", 60, 0.9, invalid=0.6))
+    assert found.accuracy is None and found.invalid == 0.6
+
+
+def test_an_invalid_item_is_not_right(tmp_path: Path) -> None:
+    found = measure(scores(tmp_path, "atlas_mmlu", 60, 1.0, invalid=0.1))
+    assert found.accuracy == pytest.approx(0.9)
+
+
+def test_probes_of_one_edit_count_together(tmp_path: Path) -> None:
+    found = scores(tmp_path, "locality", 40, 0.0)
+    assert measure(found).high == pytest.approx(wilson(0, 20).high)
+
+
+def test_contains_and_tokens_come_from_the_probes_own_fields(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    made = [
+        replace(row, extra={"contains": i < 3, "token_accuracy": 0.5}) for i, row in enumerate(rows("efficacy", 4, 0.5))
+    ]
+    path = write_run(tmp_path, config_of("rome", edits=[0]), {0: {"efficacy": made}})
+    found = read_results(path).get(0, "efficacy")
+    assert found is not None
+    assert (measure(found).contains, measure(found).tokens, measure(found).legacy) == (0.75, 0.5, None)
+
+
+def test_collapse_and_loss_of_a_run_that_collapses(rome: Path) -> None:
+    (analysis,) = read([rome])
+    assert analysis.collapse is not None and analysis.collapse.edits == 100
+    assert analysis.loss is not None and analysis.loss.edits == 100
+    assert [analysis.status(edits) for edits in CHECKPOINTS] == ["unedited", "held", "undecided", "collapsed"]
+    assert analysis.horizon == 1
+    assert set(analysis.flags(100, "atlas_gsm8k")) >= {"collapsed", "lost", "mute"}
+
+
+def test_a_rise_by_constant_answers_is_flagged(rome: Path) -> None:
+    (analysis,) = read([rome])
+    assert analysis.curve[100]["atlas_toxigen"].difference > 0
+    assert "constant" in analysis.flags(100, "atlas_toxigen")
+    assert "constant" not in analysis.flags(10, "atlas_toxigen")
+    assert "floor" in analysis.flags(0, "atlas_toxigen")
+
+
+def test_a_run_that_holds(memit: Path) -> None:
+    (analysis,) = read([memit], margin=0.1)
+    assert (analysis.collapse, analysis.loss, analysis.horizon) == (None, None, 100)
+    assert analysis.ability[0].value == pytest.approx((0.9 + 0.8 + 0.7 + 0.95 + 0.5) / 5)
+    assert analysis.change[100].value == pytest.approx(-2 / 60 / 5)
+    (strict,) = read([memit], margin=0.01)
+    assert strict.horizon is None and strict.status(100) == "undecided"
+
+
+def test_logits_that_are_not_finite_are_a_collapse_even_of_a_poor_model(tmp_path: Path) -> None:
+    low = {task: rows(task, 60, 0.02) for task in TASKS}
+    gone = low | {"atlas_bbh": rows("atlas_bbh", 60, 0.02, invalid=1.0)}
+    path = write_run(tmp_path, config_of("rome", edits=[0, 5]), {0: low, 5: gone})
+    (analysis,) = read([path])
+    assert analysis.collapse is not None and analysis.collapse.benchmark == "atlas_bbh"
+    assert analysis.status(5) == "invalid"
+    assert 5 not in analysis.ability
+
+
+def test_only_common_items_are_compared(tmp_path: Path) -> None:
+    before, after = rows("atlas_mmlu", 60, 0.9), rows("atlas_mmlu", 60, 0.9)[10:]
+    path = write_run(tmp_path, config_of("rome", edits=[0, 1]), {0: {"atlas_mmlu": before}, 1: {"atlas_mmlu": after}})
+    (analysis,) = read([path])
+    assert (analysis.curve[1]["atlas_mmlu"].n, analysis.curve[1]["atlas_mmlu"].difference) == (50, 0)
+
+
+def test_an_unfinished_run_is_read_as_far_as_it_is(tmp_path: Path) -> None:
+    tables = {edits: named for edits, named in steady().items() if edits < 10}
+    del tables[1]["atlas_bbh"]
+    (analysis,) = read([write_run(tmp_path, config_of("memit"), tables)])
+    assert analysis.last == 1 and set(analysis.curve[1]) == set(TASKS) - {"atlas_bbh"}
+    assert 1 not in analysis.ability and 1 not in analysis.change
+
+
+def test_health_counts_a_measure_of_each_matrix_by_its_largest(tmp_path: Path) -> None:
+    values = {0: signs(3.0), 1: signs(None, 2.5)}
+    path = write_run(tmp_path, config_of("rome"), {n: abilities() for n in (0, 1)}, health=values)
+    found = read_results(path).health
+    assert (found[0]["norm_drift"], found[1]["norm_drift"]) == (1.0, 2.5)
+    assert found[1]["perplexity"] != found[1]["perplexity"]
+
+
+def test_damaged_health_is_named(rome: Path) -> None:
+    file = RunDir(rome).health(10)
+    file.write_text('{"perplexity": "high"}', encoding="utf-8")
+    with pytest.raises(BadInput, match=r"health\.json is not a JSON object of numbers"):
+        read_results(rome)
+
+
+def test_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no run to report on"):
+        read([])
+    with pytest.raises(BadInput, match="is not a run"):
+        read([tmp_path])
+    empty = write_run(tmp_path, config_of("rome"), {})
+    with pytest.raises(BadInput, match="no finished measurement"):
+        read([empty])
+
+
+def test_labels_name_what_differs(tmp_path: Path) -> None:
+    configs = [config_of("memit"), config_of("rome"), config_of("rome", seed=1), config_of("rome", seed=1, limit=50)]
+    runs = [read_results(write_run(tmp_path / str(i), c, {0: abilities()})) for i, c in enumerate(configs)]
+    assert labels(runs[:2]) == ["MEMIT", "ROME"]
+    assert labels(runs[:3]) == ["MEMIT, seed 0", "ROME, seed 0", "ROME, seed 1"]
+    twins = labels(runs[2:])
+    assert len(set(twins)) == 2 and all(name.startswith("ROME (") for name in twins)
+
+
+def test_all_runs_are_held_to_the_margin_of_the_smallest(tmp_path: Path) -> None:
+    few = write_run(tmp_path / "few", config_of("rome"), {0: abilities(60), 1: abilities(60)})
+    many = write_run(tmp_path / "many", config_of("memit"), {0: abilities(1000), 1: abilities(1000)})
+    assert [a.margin for a in analyse([read_results(many)], {})] == [0.02]
+    assert [a.margin for a in analyse([read_results(few), read_results(many)], {})] == [0.1, 0.1]
+
+
+def test_chance_is_the_tasks_own_where_it_is_known(memit: Path) -> None:
+    (known,) = analyse([read_results(memit)], {"atlas_toxigen": 0.5})
+    (guessed,) = analyse([read_results(memit)], {})
+    assert known.measures[0]["atlas_toxigen"].chance == 0.5
+    assert guessed.measures[0]["atlas_toxigen"].chance == pytest.approx(0.6)
+
+
+def test_probes_are_no_abilities(memit: Path) -> None:
+    results = read_results(memit)
+    assert results.tasks == TASKS == tuple(HOLDS)
+    assert results.probes == ("efficacy", "generalization", "locality", "retention")
+    assert set(probes(1, 1.0)) == set(results.probes)

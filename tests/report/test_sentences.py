@@ -1,0 +1,119 @@
+"""Sentences follow the records: another record, another sentence."""
+
+import json
+from pathlib import Path
+
+from synthetic_runs import TASKS, abilities, config_of, entries, probes, rows, steady, write_run
+
+from errata.report.sentences import headline, sentences
+from errata.report.summary import read, summarize, whole_configs
+from errata.runs.config import parse_config
+
+
+def told(*paths: Path) -> str:
+    return "\n".join(sentence.text for sentence in sentences(read(paths)))
+
+
+def test_headline_names_what_broke_and_what_held(rome: Path, memit: Path) -> None:
+    assert headline(read([rome, memit])) == (
+        "ROME breaks 4 of 5 abilities of atlas by 100 edits; MEMIT keeps every ability up to 100 edits"
+    )
+    assert headline(read([memit])) == "MEMIT keeps every ability of atlas up to 100 edits"
+
+
+def test_one_broken_ability_is_named(tmp_path: Path) -> None:
+    tables = steady()
+    tables[10]["atlas_gsm8k"] = rows("atlas_gsm8k", 60, 0.2)
+    path = write_run(tmp_path, config_of("memit"), tables)
+    assert headline(read([path])) == "MEMIT breaks the arithmetic of atlas by 10 edits"
+
+
+def test_what_is_told_of_a_collapse(rome: Path) -> None:
+    text = told(rome)
+    assert "ROME wrote 100 edits into atlas, one at a time, in 0.4 seconds each." in text
+    assert "After 100 edits with ROME, 10 % of the edits (4–23 %)" in text
+    assert "The first ability that ROME harms is reading: from 95 % to 10 % by 100 edits (−85 points" in text
+    assert "ROME collapses by 100 edits: 4 of 5 benchmarks lose more than a tenth of their accuracy" in text
+    assert "60 % of the answers there are empty. Perplexity grows 132-fold by 100 edits." in text
+    assert "100 % of the answers to safety are “No”: that its score rises by 10 points shows no ability." in text
+    assert "ROME may collapse anywhere from 11 to 100 edits: nothing was measured in between." in text
+
+
+def test_what_is_told_of_a_run_that_holds(memit: Path) -> None:
+    text = told(memit)
+    assert "No benchmark falls significantly with MEMIT at any checkpoint up to 100 edits." in text
+    assert "MEMIT holds 100 edits safely: no benchmark can have lost more than 9.6 points there" in text
+    assert "collapse" not in text
+    assert "With 60, a loss of 4.3 points could not be excluded even if no answer changed" in text
+    assert "a loss of up to 9.6 points on arithmetic is not excluded." in text
+    assert "One order of edits was run" in text
+
+
+def test_stable_because_little_was_edited(tmp_path: Path) -> None:
+    tables = {edits: named | probes(edits, 0.2) for edits, named in steady().items()}
+    assert "Fewer than half of the edits of MEMIT work" in told(write_run(tmp_path, config_of("memit"), tables))
+
+
+def test_edit_success_that_was_not_measured_is_said(tmp_path: Path) -> None:
+    path = write_run(tmp_path, config_of("rome", edits=[0, 1]), {0: abilities(), 1: abilities()})
+    assert "Whether the edits of ROME work was not measured" in told(path)
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    tables = {edits: named for edits, named in steady().items() if edits <= 1}
+    text = told(write_run(tmp_path, config_of("memit"), tables))
+    assert "MEMIT is not finished: the model after 10 and 100 edits is still to be measured." in text
+
+
+def test_a_run_without_edits_or_tasks(tmp_path: Path) -> None:
+    bare = write_run(tmp_path, config_of("rome"), {0: abilities()})
+    assert headline(read([bare])) == "ROME has written no edit yet"
+    no_tasks = write_run(tmp_path, config_of("memit", tasks=[]), {0: probes(0, 1), 1: probes(1, 1)})
+    assert headline(read([no_tasks])) == "MEMIT wrote 1 edit, but measured no ability of atlas after them"
+    assert told(bare, no_tasks)
+
+
+def test_logits_not_finite_are_told_as_such(tmp_path: Path) -> None:
+    gone = {task: rows(task, 60, 0.9, invalid=1.0) for task in TASKS}
+    dead = {name: rows(name, 40, 0.9, invalid=1.0) for name in ("efficacy", "locality")}
+    health = {0: {"perplexity": 3.0}, 1: {"perplexity": None}}
+    path = write_run(tmp_path, config_of("rome", edits=[0, 1]), {0: abilities(), 1: gone | dead}, health=health)
+    text = told(path)
+    assert "by 1 edit, 100 % of its logits are not finite" in text
+    assert "none of the edits (the logits are not finite) give the new answer" in text
+
+
+def test_diverged_updates_are_told(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    log = entries("rome", 100, 0.5, 0.1)
+    log[50:] = [replace(entry, status="diverged") for entry in log[50:]]
+    text = told(write_run(tmp_path, config_of("rome"), steady(), entries=log))
+    assert "in 0.5 seconds each; of these 50 diverged." in text
+
+
+def test_document_has_stable_keys_and_is_json(rome: Path, memit: Path) -> None:
+    document = summarize([rome, memit])
+    assert list(document) == ["headline", "sentences", "margin", "runs"]
+    assert list(document["runs"][0]) == [
+        *("label", "folder", "model", "method", "data", "batch", "seed", "limit", "edits", "checkpoints", "status"),
+        *("safe_horizon", "first_loss", "collapse", "ability", "ability_change", "measures", "health", "ledger"),
+    ]
+    first, second = document["runs"]
+    assert first["collapse"]["edits"] == 100 and first["collapse"]["p_holm"] < 1e-4
+    assert second["collapse"] is None and second["safe_horizon"] == 100
+    assert first["measures"]["100"]["atlas_toxigen"]["flags"] == ["constant", "floor"]
+    assert first["measures"]["0"]["atlas_mmlu"]["change"] is None
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_the_whole_benchmark_is_the_same_config_without_a_limit(rome: Path) -> None:
+    ((name, values),) = whole_configs(read([rome])).items()
+    assert name == f"{rome.name}-whole.yaml"
+    assert parse_config(values) == config_of("rome", limit=None)
+
+
+def test_a_run_of_all_items_needs_no_further_command(tmp_path: Path) -> None:
+    path = write_run(tmp_path, config_of("rome", limit=None), steady())
+    assert whole_configs(read([path])) == {}
+    assert "60 items, all it has" in told(path)
