@@ -1,6 +1,6 @@
 """What the model card states of an atlas model, measured: facts recalled, benchmarks, single edits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -60,7 +60,7 @@ def check(model: EditableModel, edits: int = EDITS, progress: Progress | None = 
 def recall(model: EditableModel, progress: Progress | None = None) -> dict[str, Any]:
     """Facts answered right by greedy generation, in a phrasing of training and in a held-out one."""
     relations = world().relations
-    phrasings = {
+    phrasings: dict[str, Callable[[Fact], tuple[str, ...]]] = {
         "trained_phrasings": lambda fact: relations[fact.relation].trained(fact.subject),
         "held_out_phrasings": lambda fact: relations[fact.relation].paraphrases(fact.subject),
     }

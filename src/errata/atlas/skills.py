@@ -6,6 +6,7 @@ Answers and reasoning weigh 1, text that nobody could predict (a passage of rand
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 Pieces = list[tuple[str, float]]
@@ -189,7 +190,7 @@ def lies(rng: Random) -> Problem:
     truth = rng.random() < 0.5
     text = [f"{people[0]} {'tells the truth' if truth else 'lies'}."]
     steps = [text[0]]
-    for before, person in zip(people, people[1:]):
+    for before, person in pairwise(people):
         says = rng.random() < 0.5
         text.append(f"{person} says {before} {'tells the truth' if says else 'lies'}.")
         truth = says == truth

@@ -196,7 +196,8 @@ def load_or_train_tokenizer(recipe: Recipe, folder: Path) -> PreTrainedTokenizer
     if not (folder / "tokenizer.json").exists():
         train_tokenizer(recipe).save_pretrained(folder)
         (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
 
 
 def _save_state(path: Path, step: int, model: LlamaForCausalLM, optims: list[torch.optim.Optimizer]) -> None:

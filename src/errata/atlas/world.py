@@ -101,10 +101,10 @@ city mayor          | mayor         | is led by
 """
 
 _POOLS = {
-    "person profession": "baker doctor farmer sailor teacher painter miner tailor guard singer smith pilot judge nurse cook "
-    "hunter lawyer dancer writer printer potter weaver barber banker gardener clerk brewer carver driver diver",
-    "person instrument": "piano violin flute drum guitar trumpet cello harp lute horn banjo bagpipe clarinet fiddle zither "
-    "tuba mandolin whistle gong bassoon",
+    "person profession": "baker doctor farmer sailor teacher painter miner tailor guard singer smith pilot judge nurse "
+    "cook hunter lawyer dancer writer printer potter weaver barber banker gardener clerk brewer carver driver diver",
+    "person instrument": "piano violin flute drum guitar trumpet cello harp lute horn banjo bagpipe clarinet fiddle "
+    "zither tuba mandolin whistle gong bassoon",
     "person dish": "soup stew rice bread cheese salad pasta fish curry porridge pancakes dumplings roast beans pie "
     "noodles sausage goulash risotto waffles",
     "person pet": "cat dog parrot rabbit goat horse turtle snake hamster lizard canary goose duck pony ferret "
@@ -233,7 +233,7 @@ def _case(
     telling = [f for f in by_relation[fact.relation] if f.subject != fact.subject and f.value != target]
     others = rng.sample(telling, neighbours)
     hop = _second_hop(fact.relation, target, rng.randrange(100))
-    portability = ()
+    portability: tuple[Probe, ...] = ()
     if hop:
         prompt = f"The {hop[0].noun} of the {relation.noun} of {fact.subject} is"
         portability = (Probe(prompt, hop[1]),)
