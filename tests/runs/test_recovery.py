@@ -84,6 +84,7 @@ def test_killed_within_the_first_write_of_each_file(tmp_path: Path, make_config:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["rome", "memit"])
 def test_killed_at_every_moment(tmp_path: Path, make_config: MakeConfig, method: str) -> None:
     config = make_config(method=method, edits=[1, 3], batch=2 if method == "memit" else 1, probe_limit=2)

@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -18,6 +19,9 @@ from errata.runs.config import RunConfig, place
 from errata.runs.layout import RunDir
 from errata.runs.runner import Interrupted, start
 from errata.types import Progress
+
+PATIENCE = 30.0
+"""Seconds that processes get to finish the file in hand after Ctrl-C."""
 
 
 def run_all(
@@ -101,13 +105,15 @@ class _Pool:
             raise KeyboardInterrupt
 
     def _stop(self) -> None:
-        """Tell every process to stop as Ctrl-C does, and wait until it has. A second signal changes nothing."""
+        """Tell every process to stop as Ctrl-C does, until it has. A second signal changes nothing."""
+        deadline = time.monotonic() + PATIENCE
         with _deaf():
-            for process, _ in self._running.values():
-                if process.pid is not None and process.is_alive() and os.name != "nt":
-                    os.kill(process.pid, signal.SIGINT)  # on Windows the console has told them already
             for pipe, (process, _) in self._running.items():
-                _drain(pipe)
+                # Again and again: a process that is still starting does not hear yet.
+                while process.is_alive() and time.monotonic() < deadline:
+                    _interrupt(process)
+                    _drain(pipe)
+                process.kill()  # no harm: a run may be killed at any moment
                 process.join()
 
 
@@ -147,12 +153,18 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _drain(pipe: Connection) -> None:
-    try:
-        while True:
+def _interrupt(process: SpawnProcess) -> None:
+    if process.pid is not None and os.name != "nt":  # on Windows the console has told it already
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
+
+
+def _drain(pipe: Connection, seconds: float = 0.5) -> None:
+    """Read what comes, so that nobody waits for a full pipe."""
+    end = time.monotonic() + seconds
+    with suppress(EOFError):
+        while (left := end - time.monotonic()) > 0 and pipe.poll(left):
             pipe.recv()
-    except EOFError:
-        pass
 
 
 def _raise_all(errors: Sequence[BaseException]) -> None:
