@@ -1,0 +1,82 @@
+"""errata run and report from the command line, on a small random model."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from errata.cli import main
+from errata.cli.demo import recipes
+from errata.cli.run import whole_runs
+from errata.model.tiny import tiny_model
+from errata.runs.config import load_config
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("configs")
+    made = tiny_model("llama", layers=3)
+    made.model.save_pretrained(folder / "model")
+    made.tokenizer.save_pretrained(folder / "model")
+    paths = []
+    for method, options in (("rome", {"layer": 1}), ("memit", {"layers": [1]})):
+        options |= {"steps": 1, "contexts": [[2, 1]]}
+        config = {"model": str(folder / "model"), "method": method, "options": options, "data": "atlas", "edits": [1]}
+        config |= {"probe_limit": 2, "second_moment": {"corpus": "atlas"}}
+        (folder / f"{method}.yaml").write_text(yaml.safe_dump(config))
+        paths.append(folder / f"{method}.yaml")
+    return paths
+
+
+def test_runs_then_a_report(configs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", *map(str, configs), "--root", str(tmp_path / "runs"), "--workers", "2"]
+    assert main(command) == 0, capsys.readouterr().err
+    folders = capsys.readouterr().out.split()
+    assert [Path(folder).name.split("-")[0] for folder in folders] == ["rome", "memit"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert before and main(command) == 0
+    assert capsys.readouterr().out.split() == folders
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
+    assert main(["report", *folders, "-o", str(tmp_path / "report"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"report", "headline", "sentences", "runs"} <= set(told) and Path(told["report"]).is_file()
+
+
+def test_a_key_that_does_not_exist(configs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "wrong.yaml").write_text(configs[0].read_text() + "batches: 3\n")
+    assert main(["run", str(tmp_path / "wrong.yaml"), "--root", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "'batches'" in err and "batch" in err
+
+
+def test_a_root_that_cannot_be_written(configs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(configs[0]), "--root", str(configs[0])]) == 2
+    assert str(configs[0]) in capsys.readouterr().err
+
+
+def test_the_demo_compares_two_methods_on_the_same_edits() -> None:
+    first, second = (load_config(path) for path in recipes())
+    assert {first.method, second.method} == {"rome", "memit"}
+    assert first.model_dump(exclude={"method"}) == second.model_dump(exclude={"method"})
+    assert first.edits[:4] == [0, 1, 10, 100] and first.limit is not None and first.limit >= 60
+
+
+def test_of_several_runs_only_the_whole_is_shown() -> None:
+    shown: list[tuple[str, int, int]] = []
+    show = whole_runs(lambda what, done, total: shown.append((what, done, total)))
+    show("edits", 1, 2)
+    show("rome-atlas (seconds)", 3, 9)
+    assert shown == [("rome-atlas (seconds)", 3, 9)]
+
+
+def test_a_report_opens_only_before_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    from errata.cli import demo
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert demo.has_desktop()
+    monkeypatch.setenv("CI", "1")
+    assert not demo.has_desktop()
