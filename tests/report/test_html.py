@@ -52,9 +52,9 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
-@pytest.fixture
-def page(rome: Path, memit: Path, tmp_path: Path) -> Path:
-    return report([rome, memit], tmp_path / "out")
+@pytest.fixture(scope="session")
+def page(rome: Path, memit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report([rome, memit], tmp_path_factory.mktemp("out"))
 
 
 def test_page_stands_alone_and_is_well_formed(page: Path) -> None:

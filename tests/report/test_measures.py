@@ -113,11 +113,11 @@ def test_health_counts_a_measure_of_each_matrix_by_its_largest(tmp_path: Path) -
     assert found[1]["perplexity"] != found[1]["perplexity"]
 
 
-def test_damaged_health_is_named(rome: Path) -> None:
-    file = RunDir(rome).health(10)
-    file.write_text('{"perplexity": "high"}', encoding="utf-8")
+def test_damaged_health_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path, config_of("rome"), {0: abilities()})
+    RunDir(run).health(0).write_text('{"perplexity": "high"}', encoding="utf-8")
     with pytest.raises(BadInput, match=r"health\.json is not a JSON object of numbers"):
-        read_results(rome)
+        read_results(run)
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:

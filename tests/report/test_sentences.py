@@ -21,6 +21,19 @@ def test_headline_names_what_broke_and_what_held(rome: Path, memit: Path) -> Non
     assert headline(read([memit])) == "MEMIT keeps every ability of atlas up to 100 edits"
 
 
+def test_of_many_runs_the_best_and_the_worst_are_named(tmp_path: Path) -> None:
+    paths = []
+    for method, first in (("memit", 100), ("rome", 1), ("r_rome", 10), ("alphaedit", 1000)):
+        tables = steady()
+        for edits in tables:
+            if edits >= first:
+                tables[edits]["atlas_gsm8k"] = rows("atlas_gsm8k", 60, 0.1)
+        paths.append(write_run(tmp_path, config_of(method), tables))
+    assert headline(read(paths)) == (
+        "Of 4 runs, AlphaEdit keeps every ability of atlas up to 100 edits; ROME breaks the arithmetic by 1 edit"
+    )
+
+
 def test_one_broken_ability_is_named(tmp_path: Path) -> None:
     tables = steady()
     tables[10]["atlas_gsm8k"] = rows("atlas_gsm8k", 60, 0.2)
@@ -79,7 +92,7 @@ def test_logits_not_finite_are_told_as_such(tmp_path: Path) -> None:
     health = {0: {"perplexity": 3.0}, 1: {"perplexity": None}}
     path = write_run(tmp_path, config_of("rome", edits=[0, 1]), {0: abilities(), 1: gone | dead}, health=health)
     text = told(path)
-    assert "by 1 edit, 100 % of its logits are not finite" in text
+    assert "ROME collapses by 1 edit: 5 of 5 benchmarks are lost, and world knowledge has logits that are" in text
     assert "none of the edits (the logits are not finite) give the new answer" in text
 
 

@@ -17,8 +17,8 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-ser
 WIDTH, HEIGHT = 300, 190
 LABEL_GAP = 13.0
 """Pixels between two labels at the ends of curves."""
-LABEL_SPACE = 1.3
-"""How much longer the axis is than the data, so that the labels fit inside at any width."""
+LETTER = 6.6
+"""Pixels for one letter of such a label, on average."""
 
 Scale = Literal["share", "log"]
 
@@ -70,6 +70,11 @@ class Panel:
         room = (high / low) ** 0.08
         return low / room, high * room
 
+    @property
+    def edge(self) -> float:
+        """Where a value that is not finite is marked: at the bottom of a score, at the top of what grows."""
+        return self.range[0 if self.scale == "share" else 1]
+
     def height(self, value: float) -> float:
         """Where `value` is on the vertical axis, 0 at the bottom, 1 at the top."""
         low, high = self.range
@@ -100,8 +105,10 @@ def curve_chart(panel: Panel) -> alt.LayerChart:
 
 def _x(panel: Panel) -> alt.X:
     # symlog is linear near 0 and logarithmic beyond: the unedited model has a place on the axis.
-    last = panel.ticks[-1]
-    end = math.expm1(LABEL_SPACE * math.log1p(max(last, 1)))
+    # Longer than the data by the names beside the curves' ends, so that they stay inside at any width.
+    names = max((len(name) for name, *_ in _ends(panel)), default=0)
+    last, room = panel.ticks[-1], min(0.45, (12 + LETTER * names) / WIDTH)
+    end = math.expm1(math.log1p(max(last, 1)) / (1 - room))
     unit = f"datum.label + (datum.value == {last} ? ' edit{'' if last == 1 else 's'}' : '')"
     return alt.X(
         "edits:Q",
@@ -170,9 +177,7 @@ def _marks(panel: Panel, line: Series) -> Iterable[alt.Chart]:
     yield data.mark_line(color=color, strokeWidth=2).encode(x=_x(panel), y=_y(panel))
     points = data.mark_point(shape=line.ink.shape, stroke=color, strokeWidth=1.75, size=44, opacity=1)
     yield points.encode(x=_x(panel), y=_y(panel), fill=_fill(alt.value(color)), tooltip=_tooltip())
-    # A cross where the value is not finite: at the bottom of a score, at the top of a measure that grows.
-    edge = panel.range[0 if panel.scale == "share" else 1]
-    lost = _chart(_row(line, Point(edits, edge, text="not finite")) for edits in line.lost)
+    lost = _chart(_row(line, Point(edits, panel.edge, text="not finite")) for edits in line.lost)
     cross = lost.mark_text(text="×", color=color, fontSize=18)
     yield cross.encode(x=_x(panel), y=_y(panel), tooltip=_tooltip())
 
@@ -191,15 +196,25 @@ def _row(line: Series, point: Point) -> dict[str, Any]:
     return row if point.low is None else row | {"low": point.low, "high": point.high}
 
 
+def _ends(panel: Panel) -> list[tuple[str, float, str]]:
+    """Name, height and colour of what is named at the right ends."""
+    drawn = [line for line in panel.series if line.points or line.lost]
+    runs = [(line.label, _last_height(panel, line), line.ink.light) for line in drawn]
+    return [*runs, *((name, value, MUTED) for name, value, _ in _lines(panel))]
+
+
+def _last_height(panel: Panel, line: Series) -> float:
+    ended = max([-1, *line.lost]) > max([-1, *(point.edits for point in line.points)])
+    return panel.edge if ended else line.points[-1].value
+
+
 def _names(panel: Panel) -> Iterable[alt.Chart]:
     """Names beside the right ends of curves and lines, moved apart where they would overlap."""
-    last = panel.ticks[-1]
-    ends = [(line.label, line.points[-1], line.ink.light) for line in panel.series if line.points]
-    ends += [(name, Point(last, value), MUTED) for name, value, _ in _lines(panel)]
-    places = [HEIGHT * (1 - panel.height(point.value)) for _, point, _ in ends]
+    ends = _ends(panel)
+    places = [HEIGHT * (1 - panel.height(value)) for _, value, _ in ends]
     free = spread(places, LABEL_GAP, HEIGHT - 4)
-    for (name, point, color), place, moved in zip(ends, places, free, strict=True):
-        data = _chart([{"edits": point.edits, "value": point.value}])
+    for (name, value, color), place, moved in zip(ends, places, free, strict=True):
+        data = _chart([{"edits": panel.ticks[-1], "value": value}])
         weight: Literal[400, 600] = 400 if color == MUTED else 600
         text = data.mark_text(text=name, align="left", dx=9, dy=moved - place, color=color, fontWeight=weight)
         yield text.encode(x=_x(panel), y=_y(panel))

@@ -98,10 +98,17 @@ def _mean_panel(analyses: Sequence[Analysis], looks: Looks) -> list[Panel]:
     lines = [(analysis, [_mean_point(*item) for item in analysis.ability.items()]) for analysis in analyses]
     if not any(drawn for _, drawn in lines):
         return []
+    lost = {analysis.label: _without_score(analysis) for analysis in analyses}
     base = _distinct(analysis.ability[0].value for analysis in analyses if 0 in analysis.ability)
     count = len(_tasks(analyses))
     note = f"mean accuracy of {count} benchmark{'' if count == 1 else 's'}"
-    return [Panel("Ability", note, "share", _ticks(analyses), _all_series(lines, looks), None, base)]
+    return [Panel("Ability", note, "share", _ticks(analyses), _all_series(lines, looks, lost), None, base)]
+
+
+def _without_score(analysis: Analysis) -> tuple[int, ...]:
+    """The checkpoints where some ability has no score, its logits not being finite."""
+    tasks = analysis.results.tasks
+    return tuple(n for n, row in analysis.measures.items() if any(row[t].accuracy is None for t in tasks if t in row))
 
 
 def _mean_point(edits: int, mean: Mean) -> Point:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,16 @@ def render(
         light={name: light for light, (name, _) in DARK.items()},
         dark=dict(DARK.values()),
         font=charts.FONT,
-        bundle=Markup(_in_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))),
+        bundle=Markup(_in_script(_library())),
         version=__version__,
     )
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle
 
 
 def panel(spec: Mapping[str, Any]) -> dict[str, Markup]:

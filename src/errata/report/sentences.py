@@ -42,11 +42,23 @@ def sentences(analyses: Sequence[Analysis]) -> list[Sentence]:
 
 
 def headline(analyses: Sequence[Analysis]) -> str:
-    """The finding in one line."""
+    """The finding in one line; of many runs, the best and the worst."""
     models = {analysis.results.model for analysis in analyses}
     place = f" of {next(iter(models))}" if len(models) == 1 else ""
-    first, *others = [f"{analysis.label} {_verdict(analysis, place)}" for analysis in analyses]
-    return "; ".join([first, *(text.replace(place, "") if place else text for text in others)])
+    ranked = sorted(analyses, key=_endurance, reverse=True)
+    shown, start = (analyses, "") if len(analyses) <= SHORT else ([ranked[0], ranked[-1]], f"Of {len(analyses)} runs, ")
+    told = [f"{analysis.label} {_verdict(analysis, place if i == 0 else '')}" for i, analysis in enumerate(shown)]
+    return start + "; ".join(told)
+
+
+SHORT = 3
+"""How many runs a headline can name."""
+
+
+def _endurance(analysis: Analysis) -> tuple[float, float, int]:
+    """Edits until the collapse, until the first loss, and shown to be safe."""
+    ends = [float("inf") if found is None else found.edits for found in (analysis.collapse, analysis.loss)]
+    return ends[0], ends[1], analysis.horizon or 0
 
 
 def _verdict(analysis: Analysis, place: str) -> str:
@@ -147,15 +159,18 @@ def _collapse(analysis: Analysis) -> Iterable[str]:
     found = analysis.collapse
     if found is None:
         return
+    where = f"{analysis.label} collapses by {edits_text(found.edits)}"
     count = f"{len(_fallen(analysis))} of {len(analysis.curve[found.edits])} benchmarks"
+    if analysis.measures[found.edits][found.benchmark].accuracy is None:
+        yield f"{where}: {count} are lost, and {_name(found.benchmark)} has logits that are not finite."
+        return
     told = analysis.loss is not None and (analysis.loss.benchmark, analysis.loss.edits) == (
         found.benchmark,
         found.edits,
     )
     worst = "" if told else f"; worst is {_name(found.benchmark)}, {_fall(analysis, found)}"
-    text = f"{count} lose more than a tenth of their accuracy{worst}"
     mute = _mute(analysis.measures[found.edits][found.benchmark])
-    yield f"{analysis.label} collapses by {edits_text(found.edits)}: {text}{mute}.{_perplexity(analysis)}"
+    yield f"{where}: {count} lose more than a tenth of their accuracy{worst}{mute}.{_perplexity(analysis)}"
 
 
 def _mute(measure: Measure) -> str:
@@ -166,10 +181,10 @@ def _mute(measure: Measure) -> str:
 
 def _perplexity(analysis: Analysis) -> str:
     first, last = (analysis.results.health.get(edits, {}).get("perplexity") for edits in (0, analysis.last))
-    if not first or last is None or last <= 1.2 * first:
+    if not first or last is None or not last > 1.2 * first:
         return ""
-    grown = f"grows {number(last / first)}-fold" if last < float("inf") else "is no longer finite"
-    return f" Perplexity {grown} by {edits_text(analysis.last)}."
+    grown = f"{last / first:,.0f}-fold" if last >= 10 * first else f"to {last / first:.1f} times"
+    return f" Perplexity grows {grown} by {edits_text(analysis.last)}."
 
 
 def _safe(analysis: Analysis) -> Iterable[str]:
