@@ -120,9 +120,13 @@ def _read_one(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path, partitioning=None)
     except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file of records; score the checkpoint again: errata run CONFIG.yaml") from error
+        raise BadInput(
+            f"{path}: no such file of records; score the checkpoint again: errata run CONFIG.yaml"
+        ) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{path} is not a file of records: {error}. Delete it and run again: errata run CONFIG.yaml") from error
+        raise BadInput(
+            f"{path} is not a file of records: {error}. Delete it and run again: errata run CONFIG.yaml"
+        ) from error
     if table.column_names != list(_NAMES):
         raise BadInput(
             f"{path} has the columns {table.column_names}, expected {list(_NAMES)}; "

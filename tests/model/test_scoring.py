@@ -66,3 +66,16 @@ def test_targets() -> None:
     model = tiny_model("gpt2")
     long, short = score_targets(model, [("The capital of France is", "Paris in Germany"), ("x", "y")])
     assert long.total < long.mean < 0 and 0 <= long.matched <= 1 and short.total <= short.mean
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+def test_a_prefix_longer_than_the_attention_window(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefixes, "WORTH_SHARING", 20)
+    model, rows = tiny_model(family), some_rows()
+    model.model.config.sliding_window = 8
+    for module in model.model.modules():
+        if getattr(module, "sliding_window", None) is not None:
+            module.sliding_window = 8
+    for index, log_probs in tail_log_probs(model, rows):
+        plain = model.model(torch.tensor([rows[index].ids])).logits[0].float().log_softmax(-1)
+        torch.testing.assert_close(log_probs, plain[-rows[index].scored :], atol=5e-6, rtol=1e-5)
