@@ -19,7 +19,7 @@ from errata.errors import BadInput, Diverged, ErrataError, MissingArtifact, RunI
 from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.records import Record, read_records
-from errata.runs.checkpoint import read_update
+from errata.runs.checkpoint import read_state, read_update
 from errata.runs.config import read_resolved, run_name
 from errata.runs.layout import RunDir
 from errata.runs.ledger import read_ledger
@@ -280,6 +280,32 @@ def test_a_batch_that_fails_is_recorded_and_the_run_goes_on(
     written: list[Path] = []
     start(config, tmp_path, on_write=written.append)
     assert set(written) == {run.health(3)}
+
+
+def test_a_method_that_refuses_the_first_batch_is_wrong_from_the_start(tmp_path: Path, misbehaving: MakeConfig) -> None:
+    with pytest.raises(BadInput, match="no such subject"):
+        start(misbehaving(options={"fault": "refuses", "victim": "france"}), tmp_path)
+
+
+def test_the_state_reaches_the_next_batch_past_one_that_failed(tmp_path: Path, misbehaving: MakeConfig) -> None:
+    run = RunDir(start(misbehaving(options={"fault": "nan"}), tmp_path))
+    assert read_state(run.state(3))["count"].item() == 2
+    assert [entry.carries for entry in read_ledger(run.ledger)] == [True, False, True]
+
+
+def test_a_state_that_is_lost_stops_the_run(tmp_path: Path, misbehaving: MakeConfig) -> None:
+    config = misbehaving(edits=[2])
+
+    def stop(path: Path) -> None:
+        if path.name == "00002.safetensors":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        start(config, tmp_path, on_write=stop)
+    run = RunDir(tmp_path / run_name(config))
+    run.state(1).unlink()
+    with pytest.raises(BadInput, match=r"00001\.safetensors"):
+        start(config, tmp_path)
 
 
 def test_a_model_that_editing_makes_useless_is_scored_as_invalid(tmp_path: Path, misbehaving: MakeConfig) -> None:

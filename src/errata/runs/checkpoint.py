@@ -36,8 +36,8 @@ def write_state(path: Path, state: State, hook: WriteHook | None = None) -> None
 
 
 def read_state(path: Path) -> State:
-    """What `write_state` wrote, on the CPU; empty if there is no file."""
-    return _cloned(load_tensors(path)) if path.exists() else {}
+    """What `write_state` wrote, on the CPU. BadInput if the file is absent or damaged."""
+    return _cloned(load_tensors(path))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class Entry:
     norms, relative_norms: Frobenius norm of the change at each site, and its ratio to the base weight's.
     losses: of each request, at the end. details: what the editor says of each request. seconds: the only
     field that a repeated run does not reproduce. fingerprint: sha256 of the weights after the batch.
+    carries: the method has a state to take up, in state/NNNNN.safetensors.
     """
 
     batch: int
@@ -37,6 +38,7 @@ class Entry:
     details: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
     fingerprint: str | None = None
+    carries: bool = False
 
 
 _ENTRY = TypeAdapter(Entry)

@@ -1,6 +1,7 @@
 """A run from its config to its last score: edit, write, measure, and do only what is missing."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,12 +55,17 @@ def start(
             record(setup, run, on_write)
             _Run(setup, run, progress, on_write).work()
     except KeyboardInterrupt:
-        raise Interrupted(f"stopped; finished work is kept. Go on with: errata run {run.path}") from None
+        then = f"go on with: errata run {run.path}" if run.config.exists() else "repeat the command to begin again."
+        raise Interrupted(f"stopped; finished work is kept; {then}") from None
     return run.path
 
 
 class _Run:
-    """A run while it is worked on. `_tried` and `_batches` count requests and batches, applied or not."""
+    """A run while it is worked on.
+
+    `_recorded`: batches of the ledger that the weights do not hold yet. `_done`: those that were replayed or
+    tried since. `_carrier`: the last of them that was applied, whose state the next one takes up.
+    """
 
     def __init__(self, setup: Setup, run: RunDir, progress: Progress | None, hook: WriteHook | None) -> None:
         self._setup, self._run, self._hook = setup, run, hook
@@ -67,11 +73,16 @@ class _Run:
         self._artifacts.bind(setup.model)
         self._session = EditSession(setup.model)
         self._ledger = Ledger(run.ledger, hook)
-        self._recorded = list(self._ledger.batches)
-        self._state: State = {}
-        self._tried = self._batches = 0
+        self._recorded = deque(self._ledger.batches)
+        self._done: list[Entry] = []
+        self._carrier: Entry | None = None
         self._scorer = Scorer(setup, run, self._session, hook)
         self._outlook = Outlook(f"{run.path.name} (seconds)", self._expected(), progress)
+
+    @property
+    def _tried(self) -> int:
+        """Requests that were tried, applied or not."""
+        return self._done[-1].edits if self._done else 0
 
     def work(self) -> None:
         """Everything that is missing, in order."""
@@ -80,7 +91,7 @@ class _Run:
         for edits in self._setup.checkpoints:
             while self._tried < edits:
                 self._advance(edits)
-            newest = len(self._ledger.batches[self._batches - 1].requests) if edits else 0
+            newest = len(self._done[-1].requests) if self._done else 0
             self._scorer.measure(edits, newest, self._outlook)
         self._outlook.finish()
 
@@ -106,18 +117,24 @@ class _Run:
     def _advance(self, checkpoint: int) -> None:
         """The next batch: as recorded, or anew."""
         if self._recorded:
-            entry = self._recorded.pop(0)
+            entry = self._recorded.popleft()
             self._replay(entry)
         else:
             entry = self._batch(checkpoint)
-        self._tried, self._batches = entry.edits, entry.batch
-        self._forget()
+        self._done.append(entry)
+        if entry.status == "applied":
+            self._forget(self._carrier)
+            self._carrier = entry
+
+    def _forget(self, entry: Entry | None) -> None:
+        """Delete a state that a newer one replaces, but for those of checkpoints: some weigh gigabytes."""
+        if entry is not None and entry.edits not in self._setup.checkpoints:
+            self._run.state(entry.batch).unlink(missing_ok=True)
 
     def _replay(self, entry: Entry) -> None:
         """Bring the weights to where they were after a recorded batch."""
         if entry.status == "applied":
             self._apply(entry.batch, self._requests(entry.edits, len(entry.requests)))
-            self._state = read_state(self._run.state(entry.batch))
         if not self._recorded and entry.fingerprint != self._session.fingerprint():
             raise ErrataError(
                 f"{self._run.path}: after replaying {entry.edits} edits the weights are not those of the ledger. Go on "
@@ -130,7 +147,7 @@ class _Run:
         requests = self._requests(edits, edits - self._tried)
         began = time.monotonic()
         with self._outlook.step(EDIT, len(requests)) as inside:
-            entry = self._attempt(len(self._ledger.batches) + 1, edits, requests, inside)
+            entry = self._attempt(len(self._done) + 1, edits, requests, inside)
         entry = replace(entry, fingerprint=self._session.fingerprint(), seconds=round(time.monotonic() - began, 3))
         self._ledger.append(entry)
         return entry
@@ -138,9 +155,12 @@ class _Run:
     def _attempt(self, batch: int, edits: int, requests: Sequence[EditRequest], progress: Progress) -> Entry:
         names = tuple(request.id for request in requests)
         entry = Entry(batch, edits, "applied", names, self._setup.config.method)
+        state = self._state()
         try:
-            result = self._edit(batch, requests, progress)
+            result = self._edit(batch, requests, state, progress)
         except BadInput as error:
+            if self._carrier is None:  # a method that refuses the first batch would refuse them all
+                raise
             return replace(entry, status="skipped", reason=str(error))
         except DIVERGED as error:
             return replace(entry, status="diverged", reason=str(error))
@@ -154,14 +174,20 @@ class _Run:
             self._run.update(batch).unlink()
             self._run.state(batch).unlink(missing_ok=True)
             return replace(entry, status="diverged", reason=str(error), norms=result.update.norms())
-        self._state = read_state(self._run.state(batch))
-        return replace(entry, norms=dict(applied.norms), relative_norms=dict(applied.relative_norms))
+        return replace(entry, norms=applied.norms, relative_norms=applied.relative_norms, carries=bool(result.state))
 
-    def _edit(self, batch: int, requests: Sequence[EditRequest], progress: Progress) -> EditResult:
+    def _state(self) -> State:
+        """What the method carries on from the last batch that was applied."""
+        if self._carrier is None or not self._carrier.carries:
+            return {}
+        return read_state(self._run.state(self._carrier.batch))
+
+    def _edit(self, batch: int, requests: Sequence[EditRequest], state: State, progress: Progress) -> EditResult:
         """What the method computes, with a random state that depends on seed and batch alone."""
-        with torch.random.fork_rng():
+        device = self._setup.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed((self._setup.config.seed << 32) + batch)
-            return self._setup.editor.edit(self._setup.model, requests, self._state, self._artifacts, progress)
+            return self._setup.editor.edit(self._setup.model, requests, state, self._artifacts, progress)
 
     def _apply(self, batch: int, requests: Sequence[EditRequest]) -> Applied:
         return self._session.apply(
@@ -174,10 +200,3 @@ class _Run:
     def _requests(self, edits: int, count: int) -> list[EditRequest]:
         """The last `count` requests of the first `edits`."""
         return [case.request for case in self._setup.cases[edits - count : edits]]
-
-    def _forget(self) -> None:
-        """Keep the states of checkpoints and the newest one: some methods' states weigh gigabytes."""
-        applied = [entry for entry in self._ledger.batches[: self._batches] if entry.status == "applied"]
-        for entry in applied[:-1]:
-            if entry.edits not in self._setup.checkpoints:
-                self._run.state(entry.batch).unlink(missing_ok=True)

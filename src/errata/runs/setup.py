@@ -8,7 +8,7 @@ import subprocess
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -159,7 +159,7 @@ def _resolved(setup: Setup) -> Resolved:
         config=setup.config,
         editor=hyperparameters(setup.editor),
         model_fingerprint=setup.model.fingerprint(),
-        data_sha256=_digest([asdict(case) for case in setup.cases]),
+        data_sha256=_digest([asdict(replace(case, source="")) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
     )
