@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from errata.atlas.world import STYLES, cases, world
+from errata.atlas.world import STYLES, cases, known_case, world
 
 
 def test_enough_facts_real_and_invented() -> None:
@@ -73,3 +73,12 @@ def test_two_hop_questions_follow_from_the_new_answer() -> None:
         (probe,) = case.portability
         noun = probe.prompt.removeprefix("The ").split(" of the ")[0]
         assert facts[case.request.target_new, noun] == probe.answer
+
+
+def test_a_known_case_is_found_by_any_phrasing() -> None:
+    by_id = {case.request.id: case for case in cases()}
+    found = known_case("The capital of France is", "France")
+    assert found is not None and found == by_id[found.request.id]
+    assert all(known_case(prompt, "France") == found for prompt in found.paraphrases)
+    assert known_case("The capital of France is", "Spain") is None
+    assert known_case("The weather in France is", "France") is None

@@ -218,11 +218,26 @@ def cases(limit: int | None = None, seed: int = 0, neighbours: int = 4) -> list[
         order[fact.id] = (seen.setdefault(fact.subject, 0), i)
         seen[fact.subject] += 1
     facts.sort(key=lambda f: order[f.id])
+    by_relation, values = _related()
+    return [_case(Random(f"{seed}-{fact.id}"), fact, by_relation, values, neighbours) for fact in facts[:limit]]
+
+
+def known_case(prompt: str, subject: str, neighbours: int = 4) -> EditCase | None:
+    """The case of `cases()` whose fact that prompt asks for, in any phrasing; None if the world does not know it."""
+    for fact in world().facts:
+        relation = world().relations[fact.relation]
+        if fact.subject == subject and prompt in (*relation.trained(subject), *relation.paraphrases(subject)):
+            return _case(Random(f"0-{fact.id}"), fact, *_related(), neighbours)
+    return None
+
+
+@cache
+def _related() -> tuple[dict[str, list[Fact]], dict[str, tuple[str, ...]]]:
+    """The facts and the answers of each relation."""
     by_relation: dict[str, list[Fact]] = {}
     for fact in world().facts:
         by_relation.setdefault(fact.relation, []).append(fact)
-    values = {key: world().values(key) for key in by_relation}
-    return [_case(Random(f"{seed}-{fact.id}"), fact, by_relation, values, neighbours) for fact in facts[:limit]]
+    return by_relation, {key: world().values(key) for key in by_relation}
 
 
 def _case(

@@ -124,18 +124,18 @@ def _check_folder(folder: Path) -> None:
 
 def _completed(case: EditCase) -> EditCase:
     """The case with a paraphrase and a neighbour of the embedded data where none is given and they know the fact."""
-    from errata.atlas import cases
+    from errata.atlas.world import known_case
 
     request = case.request
-    for known in cases():
-        asked = (known.request.prompt, *known.paraphrases)
-        if known.request.subject == request.subject and request.prompt in asked:
-            others = sorted((text for text in asked if text != request.prompt), key=lambda text: "\n" in text)
-            neighbours = tuple(probe for probe in known.neighbours if probe.answer != request.target_new)
-            return replace(
-                case, paraphrases=case.paraphrases or tuple(others[:1]), neighbours=case.neighbours or neighbours[:1]
-            )
-    return case
+    known = known_case(request.prompt, request.subject)
+    if known is None:
+        return case
+    others = [text for text in (known.request.prompt, *known.paraphrases) if text != request.prompt]
+    others.sort(key=lambda text: "\n" in text)
+    neighbours = tuple(probe for probe in known.neighbours if probe.answer != request.target_new)
+    return replace(
+        case, paraphrases=case.paraphrases or tuple(others[:1]), neighbours=case.neighbours or neighbours[:1]
+    )
 
 
 def _questions(case: EditCase) -> Iterable[Question]:
