@@ -332,7 +332,12 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None, int]
         row = Record(tasks[0], "1", True, True, False, False, "x", "x", "x")
         return {task: [row] for task in tasks}
 
-    monkeypatch.setitem(sys.modules, "errata.capability.harness", SimpleNamespace(evaluate=evaluate))
+    def check_tasks(tasks: Sequence[str]) -> None:
+        if "typo" in tasks:
+            raise BadInput("no task is called 'typo'")
+
+    stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=check_tasks)
+    monkeypatch.setitem(sys.modules, "errata.capability.harness", stand_in)
     return asked
 
 
@@ -346,6 +351,13 @@ def test_each_task_is_a_file_at_every_checkpoint(
     run.table(1, "a").unlink()
     start(config, tmp_path)
     assert harness[4:] == [("a", 5, 3)]
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_wrong_task_is_told_before_anything_is_done(tmp_path: Path, make_config: MakeConfig) -> None:
+    with pytest.raises(BadInput, match="typo"):
+        start(make_config(tasks=["a", "typo"]), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # Stopping

@@ -58,8 +58,8 @@ class Setup:
 def prepare(config: RunConfig) -> Setup:
     """Load what the config names.
 
-    BadInput for a wrong name, option or file, for too few edits, and for a model that gives non-finite logits
-    before any edit.
+    BadInput for a wrong name of a method or task, a wrong option or file, too few edits, and for a model that
+    gives non-finite logits before any edit.
     """
     if config.method not in editors():
         load_editor(config.method)  # says which there are, before a model is loaded
@@ -67,6 +67,10 @@ def prepare(config: RunConfig) -> Setup:
     wanted = max(config.edits)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
+    if config.tasks:
+        from errata.capability.harness import check_tasks  # importing the harness takes seconds
+
+        check_tasks(config.tasks)
     model = load(config.model, config.device, config.dtype)
     cases, skipped = locatable(model, found, max(wanted, 1))
     _check_finite(model, cases)
