@@ -9,9 +9,12 @@ From the command line, with all options of the harness:
 
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from typing import Any
 
+import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -64,6 +67,8 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
     ) -> None:
         super().__init__()
         del batch_size, max_batch_size
+        # The harness' command line asks for a GPU unless told otherwise, and its own model then looks for itself.
+        device = None if device and device.startswith("cuda") and not torch.cuda.is_available() else device
         self.editable = load(pretrained, device, dtype) if isinstance(pretrained, str) else pretrained
         self.tokenizer = self.editable.tokenizer
         self.advance: Advance = advance or (lambda answered: None)
@@ -190,7 +195,14 @@ def _chunks(order: Sequence[int]) -> Iterable[Sequence[int]]:
     return (order[at : at + ROWS_AT_ONCE] for at in range(0, len(order), ROWS_AT_ONCE))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The harness' own command line, with this model and the package's tasks known to it."""
     from lm_eval.__main__ import cli_evaluate
 
+    if "--tasks" in sys.argv and "--include_path" not in sys.argv:
+        sys.argv += ["--include_path", str(files("errata.capability") / "tasks")]
     cli_evaluate()
+
+
+if __name__ == "__main__":
+    main()
