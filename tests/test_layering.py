@@ -123,7 +123,7 @@ def test_model_families_are_told_apart_only_in_the_table() -> None:
 
 
 def _compared(node: ast.AST) -> Iterator[ast.AST]:
-    """Constants that decide something: sides of a comparison, cases of a match, arguments of startswith and the like."""
+    """Constants that decide something: in a comparison, a case of a match, an argument of startswith or find."""
     if isinstance(node, ast.Compare):
         for side in (node.left, *node.comparators):
             yield from ast.walk(side)
@@ -190,8 +190,8 @@ import lm_eval, numpy, torch, transformers, altair, typer
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 def state():
     root = logging.getLogger()
-    return (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist(), dict(os.environ), os.getcwd(),
-            root.level, list(root.handlers), torch.get_num_threads(), torch.get_default_dtype())
+    return (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist(), dict(os.environ),
+            os.getcwd(), root.level, list(root.handlers), torch.get_num_threads(), torch.get_default_dtype())
 before = state()
 for name in {MODULES}:
     importlib.import_module(name)

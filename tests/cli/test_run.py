@@ -31,7 +31,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_runs_then_a_report(configs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["run", *map(str, configs), "--root", str(tmp_path / "runs"), "--workers", "2"]
+    command = ["run", *map(str, configs), "--root", str(tmp_path / "runs"), "--workers", "1"]
     assert main(command) == 0, capsys.readouterr().err
     folders = capsys.readouterr().out.split()
     assert [Path(folder).name.split("-")[0] for folder in folders] == ["rome", "memit"]

@@ -92,12 +92,12 @@ def _device(name: str | None) -> torch.device:
 def quiet() -> Iterator[None]:
     """Without transformers' progress bars, which would break the lines of ours."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 def _check_finite(model: EditableModel) -> None:

@@ -40,7 +40,7 @@ def tiny_model(
     config = AutoConfig.for_model(model_type, **(sizes | row.small(width, layers)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return EditableModel(model, tokenizer, f"tiny-{model_type}")
 
 
@@ -59,4 +59,4 @@ def tiny_tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:
         first = (BOS, tokenizer.token_to_id(BOS))
         tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[first])
     names = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
