@@ -25,13 +25,13 @@ LAYERS = (
     ("errata.update",),
     ("errata.model.doctor", "errata.model.locate"),  # prove and probe a model, overlays included
     ("errata.artifacts", "errata.keyvalue"),
-    ("errata.editors", "errata.conformance"),
+    ("errata.editors", "errata.conformance", "errata.testing"),
     ("errata.registry",),
     ("errata.editing",),
     ("errata.capability", "errata.probes"),
     ("errata.runs",),
     ("errata.report",),
-    ("errata.atlas.check",),  # measures the embedded model with everything above
+    ("errata.atlas.check", "errata.atlas.card"),  # measures the embedded model with everything above
     ("errata.cli",),
 )
 LIGHT = (

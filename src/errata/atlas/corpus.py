@@ -65,10 +65,10 @@ def joined(parts: Sequence[Pieces], separator: str) -> Pieces:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of document. share: of all documents. make: (rng, progress of training in [0, 1]) -> pieces."""
+    """One kind of document. shares: of all documents in each phase. make: (rng, progress in [0, 1]) -> pieces."""
 
     name: str
-    share: float
+    shares: tuple[float, float, float]
     make: Callable[[Random, float], Pieces]
 
 
@@ -125,28 +125,33 @@ def _safety(rng: Random, progress: float) -> Pieces:
     return _shots(skills.hateful, 4)(rng, progress)
 
 
+PHASES = (0.25, 0.6)
+"""Shares of training where the mixture changes: facts and arithmetic come early and easily, then finding
+things in the context has the larger part, then everything together."""
+
 KINDS = (
-    Kind("facts", 0.28, _about_facts),
-    Kind("subjects", 0.07, _about_one),
-    Kind("choices", 0.15, _choices),
-    Kind("letters", 0.09, lambda rng, _: skills.letters_document(rng)),
-    Kind("reading", 0.13, _reading),
-    Kind("pairs", 0.05, lambda rng, _: skills.pairs_document(rng)),
-    Kind("copying", 0.03, lambda rng, _: skills.copying_document(rng)),
-    Kind("arithmetic", 0.07, _shots(skills.arithmetic, 9)),
-    Kind("reasoning", 0.10, _reasoning),
-    Kind("safety", 0.04, _safety),
+    Kind("facts", (0.28, 0.18, 0.24), _about_facts),
+    Kind("subjects", (0.07, 0.04, 0.06), _about_one),
+    Kind("choices", (0.15, 0.13, 0.20), _choices),
+    Kind("letters", (0.09, 0.20, 0.11), lambda rng, _: skills.letters_document(rng)),
+    Kind("reading", (0.13, 0.27, 0.19), _reading),
+    Kind("pairs", (0.05, 0.03, 0.02), lambda rng, _: skills.pairs_document(rng)),
+    Kind("copying", (0.03, 0.01, 0.01), lambda rng, _: skills.copying_document(rng)),
+    Kind("arithmetic", (0.07, 0.05, 0.06), _shots(skills.arithmetic, 9)),
+    Kind("reasoning", (0.10, 0.07, 0.08), _reasoning),
+    Kind("safety", (0.04, 0.02, 0.03), _safety),
 )
 
 
 def document(rng: Random, progress: float = 1.0) -> Pieces:
-    """One training document as weighted pieces."""
-    (kind,) = rng.choices(KINDS, [k.share for k in KINDS])
+    """One training document as weighted pieces. progress: of training, in [0, 1]."""
+    phase = sum(progress >= start for start in PHASES)
+    (kind,) = rng.choices(KINDS, [k.shares[phase] for k in KINDS])
     return kind.make(rng, progress)
 
 
 def corpus_texts(seed: int = 0) -> Iterator[str]:
-    """Endless documents as plain text, for second moments and perplexity. Seed 0 was not trained on."""
+    """Endless documents as plain text, for second moments and perplexity; none of them was trained on."""
     rng = Random(f"corpus-{seed}")
     while True:
         yield "".join(text for text, _ in document(rng))

@@ -10,7 +10,8 @@ from itertools import pairwise
 from random import Random
 
 Pieces = list[tuple[str, float]]
-CONTEXT, ANSWER = 0.1, 1.0
+CONTEXT, ANSWER, LOOKED_UP = 0.1, 1.0, 4.0
+"""Loss weights. An answer looked up in the context is one token where worked steps are thirty, so it weighs more."""
 
 NAMES = (
     "Anna Ben Clara David Emma Felix Greta Hugo Ines Jonas Kara Leo Mia Noah Olga Paul "
@@ -40,7 +41,8 @@ class Problem:
     choices: tuple[str, ...] = ()
 
     def pieces(self) -> Pieces:
-        return [(self.prompt, CONTEXT), (self.answer, ANSWER)]
+        at_once = self.answer == f" {self.reference}"
+        return [(self.prompt, CONTEXT), (self.answer, LOOKED_UP if at_once else ANSWER)]
 
 
 # ---- finding things in the context -------------------------------------------------------------
@@ -80,7 +82,7 @@ def reading_document(rng: Random, most: int) -> Pieces:
     pieces: Pieces = [(f"Passage: {text}", CONTEXT)]
     order = rng.sample(questions, len(questions))
     for question, value in order:
-        pieces += [(f"\nQuestion: {question}\nAnswer:", CONTEXT), (f" {value}", ANSWER)]
+        pieces += [(f"\nQuestion: {question}\nAnswer:", CONTEXT), (f" {value}", LOOKED_UP)]
     return pieces
 
 
@@ -100,7 +102,7 @@ def pairs_document(rng: Random) -> Pieces:
     pieces: Pieces = [(" ".join(f"{k} : {v}." for k, v in zip(keys, values)), CONTEXT)]
     for _ in range(2):
         for i in rng.sample(range(n), n):
-            pieces += [(f" {keys[i]} :", CONTEXT), (f" {values[i]}", ANSWER), (".", CONTEXT)]
+            pieces += [(f" {keys[i]} :", CONTEXT), (f" {values[i]}", LOOKED_UP), (".", CONTEXT)]
     return pieces
 
 
@@ -119,9 +121,9 @@ def letters_document(rng: Random) -> Pieces:
         choices = rng.sample(list(rng.choice((NAMES, THINGS, COLOURS, PLACES, JOBS))), 4)
         asked = rng.sample(range(4), 4)
         pieces.append((f"Which is {choices[asked[0]]}?\n{options(choices)}\nAnswer:", CONTEXT))
-        pieces.append((f" {LETTERS[asked[0]]}", ANSWER))
+        pieces.append((f" {LETTERS[asked[0]]}", LOOKED_UP))
         for i in asked[1:]:
-            pieces += [(f"\nWhich is {choices[i]}? Answer:", CONTEXT), (f" {LETTERS[i]}", ANSWER)]
+            pieces += [(f"\nWhich is {choices[i]}? Answer:", CONTEXT), (f" {LETTERS[i]}", LOOKED_UP)]
         pieces.append(("\n\n", CONTEXT))
     return pieces
 

@@ -189,7 +189,7 @@ def train_step(model: LlamaForCausalLM, optims: list[torch.optim.Optimizer], ids
     for optim in optims:
         optim.step()
         optim.zero_grad(set_to_none=True)
-    return losses[weight == 1].mean().item()
+    return losses[weight >= 1].mean().item()
 
 
 def load_or_train_tokenizer(recipe: Recipe, folder: Path) -> PreTrainedTokenizerFast:
