@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,10 +22,11 @@ from errata.types import EditRequest
 from errata.update.delta import LowRank, WeightDelta
 
 REQUESTS = (
-    EditRequest("france", "The capital of France is", "France", "Berlin"),
-    EditRequest("curie", "Marie Curie was born in", "Marie Curie", "Ulm"),
-    EditRequest("gold", "Question: what is the symbol of gold? Answer:", "gold", "Au"),
+    EditRequest("france", "The capital of France", "France", "Berlin"),
+    EditRequest("curie", "It is said that the birthplace of Marie Curie", "Marie Curie", "Ulm"),
+    EditRequest("gold", "Question: what is the symbol of gold", "gold", "Au"),
 )
+"""Prompts that end with their subjects: even a random model then passes the edit on to what follows."""
 DETAILS = {"id", "loss", "steps", "lookup", "contexts"}
 
 
@@ -52,7 +53,8 @@ def check_editor(
 def check_frozen(editor: Editor) -> None:
     """Hyperparameters are a frozen dataclass, and nothing else is kept on it."""
     _require(isinstance(editor, Editor), f"{editor!r} lacks name, paper, batch, needs or edit")
-    _require(is_dataclass(editor) and editor.__dataclass_params__.frozen, f"{editor.name} is no frozen dataclass")  # type: ignore[attr-defined]
+    parameters = getattr(editor, "__dataclass_params__", None)
+    _require(parameters is not None and parameters.frozen, f"{editor.name} is no frozen dataclass")
     _require(bool(editor.name and editor.paper), f"{editor!r} has no name or paper")
 
 
@@ -107,7 +109,7 @@ def check_state(
     editor: Editor, model: EditableModel, artifacts: Artifacts, state: State, requests: Sequence[EditRequest]
 ) -> None:
     """What is remembered is in the state alone: an equal editor goes on from it, and it is not written into."""
-    _require(all(isinstance(value, Tensor) for value in state.values()), f"{editor.name}'s state holds more than tensors")
+    _require(all(isinstance(v, Tensor) for v in state.values()), f"{editor.name}'s state holds more than tensors")
     before = {key: value.clone() for key, value in state.items()}
     ours = editor.edit(model, requests, state, artifacts)
     _require(_equal(before, state), f"{editor.name} wrote into the state it was given")

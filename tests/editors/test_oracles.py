@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from editors.conftest import REQUESTS, Prepared
-from oracles.memit import memit
-from oracles.rome import Fact, Plain, Settings, rome
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from editors.conftest import REQUESTS, Prepared
 from errata.editors.memit import Memit
 from errata.editors.r_rome import RRome
 from errata.editors.rome import Rome
 from errata.model.editable import EditableModel
+from oracles.memit import memit
+from oracles.rome import Fact, Plain, Settings, rome
 
 FAMILIES = ("gpt2", "llama", "gptj")
 PRECISIONS = ((torch.float64, 1e-8), (torch.float32, 1e-4))

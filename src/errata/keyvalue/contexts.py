@@ -141,6 +141,6 @@ def _draw(logits: Tensor, generator: torch.Generator) -> list[int]:
 
 
 def _text(model: EditableModel, ids: Sequence[int]) -> str:
-    text = model.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text = model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     # A prefix may end inside a character; half a character is no text.
     return str(text).replace("\ufffd", "").replace("\n", " ").strip()

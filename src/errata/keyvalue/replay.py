@@ -75,11 +75,12 @@ class _Past(DynamicCache):
     """Keys and values that every pass appends its own to, without keeping them."""
 
     def __init__(self, past: Sequence[tuple[Tensor, Tensor]]) -> None:
-        super().__init__(past)  # type: ignore[no-untyped-call]
+        super().__init__(past)
+        self._past = past
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any) -> tuple[Tensor, Tensor]:
-        layer = self.layers[layer_idx]
-        return torch.cat([layer.keys, key_states], -2), torch.cat([layer.values, value_states], -2)
+        keys, values = self._past[layer_idx]
+        return torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
 
 
 @torch.no_grad()

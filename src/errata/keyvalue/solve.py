@@ -27,6 +27,7 @@ def factor(C: Tensor, weight: float = 1.0, ridge: float = 0.0, history: Tensor |
         M.diagonal().add_(ridge * M.diagonal().mean())
     if history is not None:
         M = M + history.to(M)
+    L: Tensor
     L, failed = torch.linalg.cholesky_ex(M)
     if failed:
         raise BadInput(
@@ -56,7 +57,8 @@ def direction(k: Tensor, cholesky: Tensor | None) -> Tensor:
     k: (d_in,). cholesky: factor of C, or None to leave the covariance out: u = k / |k|.
     """
     solved = k.double() if cholesky is None else torch.cholesky_solve(k.to(cholesky)[:, None], cholesky)[:, 0]
-    return solved / solved.norm()
+    u: Tensor = solved / solved.norm()
+    return u
 
 
 def rank_one(residual: Tensor, k: Tensor, u: Tensor) -> LowRank:

@@ -47,6 +47,6 @@ def _before_norm(model: EditableModel, layouts: Sequence[Layout], layer: int, R:
     norm = model.layer(layer).get_submodule(model.arch.mlp_norm)
     y = values_at(model, layouts, layer)
     with torch.no_grad():
-        gain = norm(torch.ones_like(y[:1]))
-        wanted = norm(y) + R
+        gain: Tensor = norm(torch.ones_like(y[:1]))
+        wanted: Tensor = norm(y) + R
     return wanted / gain * y.square().mean(-1, keepdim=True).sqrt() - y

@@ -147,7 +147,8 @@ class _Search:
 
     def decay(self, offsets: Tensor) -> Tensor:
         """|delta| / |v0|^2, (a,)."""
-        return offsets.norm(dim=-1) / self.origins.norm(dim=-1).square()
+        share: Tensor = offsets.norm(dim=-1) / self.origins.norm(dim=-1).square()
+        return share
 
     def stepped(self, gradient: Tensor, step: int, objective: Objective) -> "_Search":
         """After one step of Adam (as torch's, default betas), clamped to the ball around zero. step: from 1."""

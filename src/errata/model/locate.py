@@ -193,4 +193,6 @@ def _embedding(model: EditableModel) -> nn.Module:
 
 
 def _width(model: EditableModel) -> int:
-    return int(_embedding(model).weight.shape[1])
+    weight = _embedding(model).weight
+    assert isinstance(weight, Tensor)
+    return weight.shape[1]

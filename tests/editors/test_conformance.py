@@ -1,0 +1,110 @@
+"""Every method keeps to the protocol, on every family; and the check notices methods that do not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from editors.conftest import Prepared
+from errata.artifacts.store import Artifacts
+from errata.conformance import check_editor
+from errata.editors.base import EditResult, State
+from errata.editors.memit import Memit
+from errata.editors.r_rome import RRome
+from errata.editors.rome import Rome
+from errata.model.architecture import ARCHITECTURES
+from errata.model.editable import EditableModel
+from errata.types import EditRequest, Progress
+from errata.update.delta import WeightDelta
+
+STRONG: dict[str, Any] = {"steps": 20, "lr": 0.1, "clamp": 30.0, "weight_decay": 0.0, "kl": 0.0, "ridge": 1e-2}
+ROME = Rome(0, contexts=((4, 2),), **STRONG)
+R_ROME = RRome(0, contexts=((4, 2),), **STRONG)
+MEMIT = Memit((0, 1), contexts=((4, 2),), moment_weight=1, **STRONG)
+WITH_HISTORY = replace(MEMIT, history=True)
+
+
+@pytest.mark.parametrize("editor", [ROME, R_ROME, MEMIT, WITH_HISTORY], ids=["rome", "r_rome", "memit", "history"])
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_methods_conform(prepared: Prepared, editor: Any, family: str) -> None:
+    layers = 2 if family == "gpt_neo" else 3  # it alternates two kinds of attention
+    if isinstance(editor, Memit):
+        editor = replace(editor, layers=tuple(range(layers - 1)))
+    check_editor(editor, *prepared(family, layers=layers))
+
+
+@dataclass(frozen=True)
+class Broken(Rome):
+    """ROME with one fault."""
+
+    name: ClassVar[str] = "broken"
+    fault: Callable[[EditableModel, EditResult], EditResult] = lambda model, result: result
+
+    def edit(
+        self,
+        model: EditableModel,
+        requests: Sequence[EditRequest],
+        state: State,
+        artifacts: Artifacts,
+        progress: Progress | None = None,
+    ) -> EditResult:
+        return self.fault(model, super().edit(model, requests, state, artifacts, progress))
+
+
+def writes_weights(model: EditableModel, result: EditResult) -> EditResult:
+    for site in result.update.sites:
+        model.write(site, model.weight(site) + result.update.dense(site))
+    return result
+
+
+def draws_globally(model: EditableModel, result: EditResult) -> EditResult:
+    torch.rand(1)
+    return result
+
+
+def leaves_a_hook(model: EditableModel, result: EditResult) -> EditResult:
+    model.layer(0).register_forward_hook(lambda *_: None)
+    return result
+
+
+def does_nothing(model: EditableModel, result: EditResult) -> EditResult:
+    return replace(result, update=WeightDelta({s: torch.zeros_like(model.weight(s)) for s in result.update.sites}))
+
+
+def is_not_finite(model: EditableModel, result: EditResult) -> EditResult:
+    return replace(result, update=WeightDelta({s: model.weight(s) * torch.nan for s in result.update.sites}))
+
+
+def loses_details(model: EditableModel, result: EditResult) -> EditResult:
+    return replace(result, details=())
+
+
+@pytest.mark.parametrize(
+    ("fault", "broken"),
+    [
+        (writes_weights, "changed the weights"),
+        (draws_globally, "changed global random numbers"),
+        (leaves_a_hook, "changed hooks"),
+        (does_nothing, "not more probable"),
+        (is_not_finite, "not finite"),
+        (loses_details, "details"),
+    ],
+)
+def test_faults_are_noticed(prepared: Prepared, fault: Any, broken: str) -> None:
+    editor = Broken(0, contexts=((4, 2),), **STRONG, fault=fault)
+    with pytest.raises(AssertionError, match=broken):
+        check_editor(editor, *prepared("gpt2", layers=2))
+
+
+def test_hidden_memory_is_noticed(prepared: Prepared) -> None:
+    model, artifacts = prepared("gpt2", layers=2)
+    seen: list[int] = []
+
+    def grows(model: EditableModel, result: EditResult) -> EditResult:
+        seen.append(1)
+        return replace(result, update=WeightDelta({s: result.update.dense(s) * len(seen) for s in result.update.sites}))
+
+    with pytest.raises(AssertionError, match="in another way"):
+        check_editor(Broken(0, contexts=((4, 2),), **STRONG, fault=grows), model, artifacts)
