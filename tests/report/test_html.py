@@ -9,10 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthetic_runs import config_of, rows, steady, write_run
 
 from errata.errors import BadInput, ErrataError
-from errata.report.charts import spread
+from errata.report.charts import Panel, Point, Series, curve_chart, spread
 from errata.report.figures import figures
 from errata.report.html import report
 from errata.report.names import PALETTE, inks
@@ -163,6 +165,28 @@ def test_no_torch(memit: Path, tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1e-6, 1e12), st.floats(1, 1e9))
+def test_growth_has_few_grid_lines_and_at_least_one(low: float, ratio: float) -> None:
+    line = Series("ROME", PALETTE[0], (Point(0, low), Point(10, low * ratio)))
+    panel = Panel("Perplexity", "", "log", (0, 10), (line,))
+    levels = curve_chart(panel).to_dict()["layer"][0]["encoding"]["y"]["axis"]["values"]
+    assert 1 <= len(levels) <= 6
+    assert all(panel.range[0] <= level <= panel.range[1] for level in levels)
+    assert panel.range[1] / panel.range[0] >= 1.4999
+
+
+def test_a_lost_score_is_a_cross_and_ends_the_curve() -> None:
+    line = Series("ROME", PALETTE[0], (Point(0, 0.8), Point(1, 0.8)), lost=(10,))
+    spec = curve_chart(Panel("Arithmetic", "", "share", (0, 1, 10), (line,))).to_dict()
+    ends = [layer for layer in spec["layer"] if layer["mark"].get("text") == "ROME"]
+    crosses = [layer for layer in spec["layer"] if layer["mark"].get("text") == "×"]
+    assert spec["datasets"][crosses[0]["data"]["name"]] == [
+        {"edits": 10, "value": 0.0, "hollow": False, "text": "not finite", "label": "ROME"}
+    ]
+    assert spec["datasets"][ends[0]["data"]["name"]] == [{"edits": 10, "value": 0.0}]
 
 
 def test_methods_keep_their_look() -> None:

@@ -64,7 +64,9 @@ def test_what_is_told_of_a_run_that_holds(memit: Path) -> None:
 
 def test_stable_because_little_was_edited(tmp_path: Path) -> None:
     tables = {edits: named | probes(edits, 0.2) for edits, named in steady().items()}
-    assert "Fewer than half of the edits of MEMIT work" in told(write_run(tmp_path, config_of("memit"), tables))
+    path = write_run(tmp_path, config_of("memit", model="some/folder/base-1b"), tables)
+    assert "Fewer than half of the edits of MEMIT work" in told(path)
+    assert headline(read([path])).endswith("of base-1b up to 100 edits, but only 20 % of its edits work")
 
 
 def test_edit_success_that_was_not_measured_is_said(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-ser
 WIDTH, HEIGHT = 300, 190
 LABEL_GAP = 13.0
 """Pixels between two labels at the ends of curves."""
-LETTER = 6.6
+LETTER = 7.2
 """Pixels for one letter of such a label, on average."""
 
 Scale = Literal["share", "log"]
@@ -66,8 +66,9 @@ class Panel:
         if self.scale == "share":
             return 0.0, 1.0
         values = [point.value for line in self.series for point in line.points if point.value > 0] or [1.0]
-        low, high = min(values), max(max(values), 1.2 * min(values))
-        room = (high / low) ** 0.08
+        low, high = min(values), max(values)
+        # A change of a few per cent should not look like one of many times.
+        room = max((high / low) ** 0.08, math.sqrt(1.5 * low / high))
         return low / room, high * room
 
     @property
@@ -106,16 +107,22 @@ def curve_chart(panel: Panel) -> alt.LayerChart:
 def _x(panel: Panel) -> alt.X:
     # symlog is linear near 0 and logarithmic beyond: the unedited model has a place on the axis.
     # Longer than the data by the names beside the curves' ends, so that they stay inside at any width.
-    names = max((len(name) for name, *_ in _ends(panel)), default=0)
-    last, room = panel.ticks[-1], min(0.45, (12 + LETTER * names) / WIDTH)
+    last, room = panel.ticks[-1], _room(["unedited", *(line.label for line in panel.series)])
     end = math.expm1(math.log1p(max(last, 1)) / (1 - room))
     unit = f"datum.label + (datum.value == {last} ? ' edit{'' if last == 1 else 's'}' : '')"
     return alt.X(
         "edits:Q",
         title=None,
         scale=alt.Scale(type="symlog", constant=1, domain=[0, end]),
-        axis=alt.Axis(values=_sparse(panel.ticks), format=",d", grid=False, labelExpr=unit, labelFlush=False),
+        axis=alt.Axis(
+            values=_sparse(panel.ticks), format=",d", grid=False, labelExpr=unit, labelFlush=False, labelOverlap=False
+        ),
     )
+
+
+def _room(names: Sequence[str]) -> float:
+    """Share of a panel's width that names beside the data take."""
+    return min(0.45, (12 + LETTER * max(map(len, names))) / WIDTH)
 
 
 def _sparse(ticks: Sequence[int]) -> list[int]:
@@ -144,7 +151,7 @@ def _levels(panel: Panel) -> list[float]:
         return [0, 0.25, 0.5, 0.75, 1]
     low, high = panel.range
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps, stride in (((1, 1.2, 1.5, 2, 3, 5, 7), 1), ((1, 2, 5), 1), ((1,), 1), ((1,), 3), ((1,), 9)):
+    for steps, stride in (((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), 1), ((1, 2, 5), 1), ((1,), 1), ((1,), 3), ((1,), 9)):
         levels = [step * 10.0**decade for decade in decades[::stride] for step in steps]
         inside = [level for level in levels if low <= level <= high]
         if len(inside) <= 5:
@@ -236,7 +243,7 @@ def spread(places: Sequence[float], gap: float, limit: float) -> list[float]:
 
 
 def change_chart(
-    title: str, note: str, changes: Sequence[Change], looks: Mapping[str, Ink], limits: tuple[float, float]
+    title: str, note: Sequence[str], changes: Sequence[Change], looks: Mapping[str, Ink], limits: tuple[float, float]
 ) -> alt.LayerChart:
     """One row for each benchmark and run: the change and its interval around a line at no change.
 
@@ -244,14 +251,15 @@ def change_chart(
     """
     benchmarks = list(dict.fromkeys(change.benchmark for change in changes))
     labels, (low, high) = list(dict.fromkeys(change.label for change in changes)), limits
+    room = _room(labels)
     x = alt.X(
         "value:Q",
         title=None,
-        scale=alt.Scale(domain=[low, high + 0.28 * (high - low)], nice=False),  # room for names on the right
+        scale=alt.Scale(domain=[low, high + (high - low) * room / (1 - room)], nice=False),
         axis=alt.Axis(values=_steps(low, high), labelExpr=SIGNED, domain=False, ticks=False),
     )
     axis = alt.Axis(grid=False, domain=False, ticks=False, labelColor=INK, labelLimit=110)
-    y = alt.Y("benchmark:N", title=None, sort=benchmarks, axis=axis, scale=alt.Scale(paddingInner=0.35))
+    y = alt.Y("benchmark:N", title=None, sort=benchmarks, axis=axis, scale=alt.Scale(paddingInner=0.25))
     row = {"y": y, "yOffset": alt.YOffset("label:N", sort=labels)}
     data = _chart(vars(change) for change in changes)
     layers = [_chart([{"value": 0}]).mark_rule(color=REFERENCE, strokeWidth=1.25).encode(x=x)]
@@ -264,8 +272,8 @@ def change_chart(
         first = own.transform_filter(alt.datum.benchmark == benchmarks[0])
         name = first.mark_text(text=label, align="left", dx=7, color=color, fontWeight=600)
         layers.append(name.encode(x=_field(x, "high"), **row))
-    height = max(60, len(benchmarks) * (14 * len(labels) + 10))
-    head = alt.TitleParams(title, subtitle=note)
+    height = max(60, len(benchmarks) * (17 * len(labels) + 4))
+    head = alt.TitleParams(title, subtitle=list(note))
     return alt.LayerChart(layer=layers, width=WIDTH, height=height, title=head)
 
 

@@ -3,16 +3,20 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from errata.report.charts import Change, Panel, Point, Series, change_chart, curve_chart
 from errata.report.formats import edits_text, number, points, points_span, share, span
 from errata.report.measures import Analysis, Mean, Measure
-from errata.report.names import PROBE_NOTES, Ink, ability_title, inks, sign
+from errata.report.names import PROBE_NOTES, Ink, ability_title, inks, sign, signs
 from errata.stats.curves import collapsed
 
 LAST_CHECKPOINTS = 4
 """How many checkpoints the figure of changes shows."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+LINE = 38
+"""Letters that fit above a panel."""
 
 Looks = Mapping[str, Ink]
 """How each run is drawn, by label: runs of one method look the same."""
@@ -59,7 +63,7 @@ def _each_ability(analyses: Sequence[Analysis], looks: Looks) -> Figure:
 
 
 def _health(analyses: Sequence[Analysis], looks: Looks) -> Figure:
-    found = dict.fromkeys(name for a in analyses for values in a.results.health.values() for name in values)
+    found = signs(name for a in analyses for values in a.results.health.values() for name in values)
     panels = [_health_panel(analyses, looks, name) for name in found if sign(name).drawn]
     return _curves(
         "health",
@@ -219,9 +223,10 @@ def _change_rows(analyses: Sequence[Analysis], edits: int) -> list[Change]:
     ]
 
 
-def _efficacies(analyses: Sequence[Analysis], edits: int) -> str:
+def _efficacies(analyses: Sequence[Analysis], edits: int) -> list[str]:
+    """Efficacy of each run, in lines that are no wider than a panel."""
     found = [(analysis.label, analysis.get(edits, "efficacy")) for analysis in analyses]
-    known = [
-        f"{label} {share(measure.accuracy)}" for label, measure in found if measure and measure.accuracy is not None
-    ]
-    return f"efficacy {', '.join(known)}" if known else "efficacy not measured"
+    known = [f"{label}: {share(it.accuracy)}" for label, it in found if it and it.accuracy is not None]
+    # Spaces that do not break keep a run and its number in one line.
+    text = f"efficacy {'; '.join(part.replace(' ', NO_BREAK) for part in known)}"
+    return wrap(text, LINE) if known else ["efficacy not measured"]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from errata.report.names import method_title
+from errata.report.names import method_title, model_title
 from errata.report.results import PROBES, Results, Scores
 from errata.stats.curves import (
     Break,
@@ -146,7 +146,8 @@ def labels(runs: Sequence[Results]) -> list[str]:
     for key in ("model", "data", "batch", "seed"):
         if len({getattr(config, key) for config in configs}) > 1:
             for part, config in zip(parts, configs, strict=True):
-                part.append(f"{key} {getattr(config, key)}" if key in ("batch", "seed") else getattr(config, key))
+                value = getattr(config, key)
+                part.append(f"{key} {value}" if key in ("batch", "seed") else model_title(value))
     names = [", ".join(part) for part in parts]
     twice = {name for name, count in Counter(names).items() if count > 1}
     return [

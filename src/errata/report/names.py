@@ -1,6 +1,7 @@
 """What things are called and how they look, the same in every sentence, table and figure."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -90,6 +91,17 @@ def ability_title(task: str) -> str:
 def sign(name: str) -> Sign:
     """A measure that is not known here is drawn as one that grows."""
     return SIGNS.get(name, Sign(name.replace("_", " ").capitalize(), drawn=True))
+
+
+def signs(found: Iterable[str]) -> list[str]:
+    """Measures of health in the order of `SIGNS`, then the others by name."""
+    names = set(found)
+    return [*(name for name in SIGNS if name in names), *sorted(names.difference(SIGNS))]
+
+
+def model_title(model: str) -> str:
+    """The last part of a path or of a name on the hub."""
+    return re.split(r"[/\\]", model.rstrip("/\\"))[-1]
 
 
 def inks(methods: Sequence[str]) -> Mapping[str, Ink]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from errata.report.formats import edits_text, number, p_value, points, points_span, share, span
+from errata.report.formats import edits_text, p_value, points, points_span, share, span
 from errata.report.measures import Analysis, Measure
-from errata.report.names import ability_title
+from errata.report.names import ability_title, model_title
 from errata.report.tables import written
 from errata.stats.curves import Break, excluded_loss, items_needed, worst_excluded_loss
 from errata.stats.paired import tango
@@ -44,7 +44,7 @@ def sentences(analyses: Sequence[Analysis]) -> list[Sentence]:
 def headline(analyses: Sequence[Analysis]) -> str:
     """The finding in one line; of many runs, the best and the worst."""
     models = {analysis.results.model for analysis in analyses}
-    place = f" of {next(iter(models))}" if len(models) == 1 else ""
+    place = f" of {model_title(next(iter(models)))}" if len(models) == 1 else ""
     ranked = sorted(analyses, key=_endurance, reverse=True)
     shown, start = (analyses, "") if len(analyses) <= SHORT else ([ranked[0], ranked[-1]], f"Of {len(analyses)} runs, ")
     told = [f"{analysis.label} {_verdict(analysis, place if i == 0 else '')}" for i, analysis in enumerate(shown)]
@@ -71,11 +71,19 @@ def _verdict(analysis: Analysis, place: str) -> str:
         fallen, edits = _fallen(analysis), edits_text(analysis.collapse.edits)
         what = f"{len(fallen)} of {len(analysis.results.tasks)} abilities" if fallen[1:] else f"the {_name(fallen[0])}"
         return f"breaks {what}{place} by {edits}"
+    few = _few_work(analysis)
     if analysis.loss is not None:
-        return f"harms the {_name(analysis.loss.benchmark)}{place} by {edits_text(analysis.loss.edits)}"
+        return f"harms the {_name(analysis.loss.benchmark)}{place} by {edits_text(analysis.loss.edits)}{few}"
     if analysis.horizon == analysis.last:
-        return f"keeps every ability{place} up to {last}"
-    return f"shows no significant loss{place} up to {last}"
+        return f"keeps every ability{place} up to {last}{few}"
+    return f"shows no significant loss{place} up to {last}{few}"
+
+
+def _few_work(analysis: Analysis) -> str:
+    """What takes the shine off stable abilities: edits that do not work."""
+    efficacy = analysis.get(analysis.last, "efficacy")
+    rate = None if efficacy is None else efficacy.accuracy
+    return f", but only {share(rate)} of its edits work" if rate is not None and rate < 0.5 else ""
 
 
 def _fallen(analysis: Analysis) -> list[str]:
@@ -98,9 +106,9 @@ def _edits(analysis: Analysis) -> Iterable[str]:
     counts = written([entry for entry in analysis.results.ledger if entry.edits <= analysis.last])
     how = "one at a time" if config.batch == 1 else f"in batches of up to {config.batch:,}"
     source = "" if config.data == config.model else f" of {config.data}"
-    text = f"{analysis.label} wrote {edits_text(analysis.last)}{source} into {config.model}, {how}"
+    text = f"{analysis.label} wrote {edits_text(analysis.last)}{source} into {model_title(config.model)}, {how}"
     if counts["seconds_per_edit"] is not None:
-        text += f", in {number(counts['seconds_per_edit'])} seconds each"
+        text += f", in {counts['seconds_per_edit']:.2g} seconds each"
     lost = [f"{counts[status]:,} {status}" for status in ("diverged", "skipped") if counts[status]]
     yield f"{text}; of these {' and '.join(lost)}." if lost else f"{text}."
 
@@ -207,7 +215,7 @@ def _care(analysis: Analysis) -> Iterable[str]:
         yield from _constant(analysis, task)
     floor = [_name(task) for task in analysis.results.tasks if "floor" in analysis.flags(0, task)]
     if floor:
-        model = analysis.results.model
+        model = model_title(analysis.results.model)
         yield f"Unedited, {model} is not clearly above chance on {_listed(floor)}: hardly any loss can show there."
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from errata.report.formats import Column, Table, edits_text, points, share
 from errata.report.measures import Analysis, Flag
-from errata.report.names import PROBE_NOTES, ability_title, sign
+from errata.report.names import PROBE_NOTES, ability_title, model_title, sign, signs
 from errata.runs.ledger import Entry
 from errata.stats.curves import Break, excluded_loss
 
@@ -54,7 +54,7 @@ def verdicts(analyses: Sequence[Analysis]) -> Table:
 
 
 def _verdict(analysis: Analysis) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": analysis.label, "model": analysis.results.model, "edits": analysis.last}
+    row: dict[str, Any] = {"run": analysis.label, "model": model_title(analysis.results.model), "edits": analysis.last}
     for probe in ("efficacy", "retention"):
         measure = analysis.get(analysis.last, probe)
         if measure is not None:
@@ -177,7 +177,7 @@ def _success(analysis: Analysis, edits: int, probe: str) -> dict[str, Any]:
 
 
 def health(analyses: Sequence[Analysis]) -> Table:
-    found = list(dict.fromkeys(name for a in analyses for values in a.results.health.values() for name in values))
+    found = signs(name for a in analyses for values in a.results.health.values() for name in values)
     notes = [f"{sign(name).title}: {sign(name).note}" for name in found if sign(name).note]
     return Table(
         "health",
