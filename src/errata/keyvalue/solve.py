@@ -47,8 +47,9 @@ def ridge(K: Tensor, R: Tensor, cholesky: Tensor) -> LowRank:
     keys = K.to(cholesky)
     Y = torch.cholesky_solve(keys.T, cholesky)
     gram = torch.eye(len(K), dtype=Y.dtype, device=Y.device) + keys @ Y
-    left = torch.cholesky_solve(R.to(Y), torch.linalg.cholesky((gram + gram.T) / 2)).T
-    return LowRank(left.to(K.dtype).contiguous(), Y.T.to(K.dtype).contiguous())
+    # On the side of the keys: Y and its weights alone are huge where C is small, and would cancel after rounding.
+    right = torch.cholesky_solve(Y.T, torch.linalg.cholesky((gram + gram.T) / 2))
+    return LowRank(R.to(K.dtype).T.contiguous(), right.to(K.dtype))
 
 
 def direction(k: Tensor, cholesky: Tensor | None) -> Tensor:

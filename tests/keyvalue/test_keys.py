@@ -1,0 +1,81 @@
+"""Where requests are read: the right token of every row, whatever is around it."""
+
+import pytest
+import torch
+
+from errata.errors import BadInput
+from errata.keyvalue.contexts import Contexts, even
+from errata.keyvalue.keys import hidden_at, keys_at, lay_out, values_at
+from errata.model.editable import EditableModel
+from errata.model.tokens import TokenBatch, encode, pad
+from errata.testing import tiny_model
+from errata.types import EditRequest
+
+FAMILIES = ("gpt2", "llama", "opt")
+REQUESTS = (
+    EditRequest("1", "The capital of France is", "France", "Berlin"),
+    EditRequest("2", "Åse Ødegård's mother, Åse Ødegård, lives with Marie Curie and", "Marie Curie", "sings"),
+    EditRequest("3", "Gold", "Gold", "Au"),
+)
+
+
+def with_prefixes(*prefixes: str) -> Contexts:
+    sizes = ((5, len(prefixes)),) if prefixes else ()
+    return Contexts(torch.zeros(len(prefixes), 0, dtype=torch.long), prefixes, even(sizes))
+
+
+def alone(model: EditableModel, text: str) -> TokenBatch:
+    return pad([encode(model.tokenizer, text)], model.pad_id)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lookup_is_the_subject_in_every_context_and_target_ids_hold_no_bos(family: str) -> None:
+    model = tiny_model(family)
+    for request in REQUESTS:
+        layout = lay_out(model, request, with_prefixes("It is said", "Because France"))
+        for row in layout.rows:
+            head = model.tokenizer.decode(list(row.ids[: row.lookup + 1]), skip_special_tokens=True)
+            assert head.endswith(request.subject[-1])
+            assert request.subject in head
+            assert model.tokenizer.decode(list(row.target)) == f" {request.target_new}"
+            assert model.tokenizer.bos_token_id not in row.target
+        head = model.tokenizer.decode(list(layout.essence.ids), skip_special_tokens=True)
+        assert head.strip() == request.subject and not layout.essence.target
+
+
+def test_subject_in_the_prefix_or_the_target_is_not_the_one_edited() -> None:
+    model = tiny_model("gpt2")
+    request = EditRequest("1", "The capital of France is", "France", "in France")
+    layout = lay_out(model, request, with_prefixes("France is France"))
+    for text, row in zip(with_prefixes("France is France").texts(request.prompt), layout.rows, strict=True):
+        assert model.tokenizer.decode(list(row.ids[: row.lookup + 1])) == text.removesuffix(" is")
+
+
+def test_braces_in_texts_are_text() -> None:
+    model = tiny_model("gpt2")
+    request = EditRequest("1", "The set {} of {x} is", "{x}", "empty")
+    layout = lay_out(model, request, with_prefixes("A {brace}"))
+    assert model.tokenizer.decode(list(layout.essence.ids)).startswith("{x}")
+
+
+def test_a_subject_that_is_not_there_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="subject"):
+        EditRequest("1", "The capital of France is", "Germany", "Berlin")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batched_reading_equals_one_text_at_a_time(family: str) -> None:
+    model = tiny_model(family, dtype=torch.float64)
+    contexts = with_prefixes("It is said", "Because of a much longer beginning than that")
+    layouts = [lay_out(model, request, contexts) for request in REQUESTS]
+    keys = keys_at(model, layouts, contexts.weights, 1)
+    hidden, values = hidden_at(model, layouts, 1), values_at(model, layouts, 1)
+    for index, (request, layout) in enumerate(zip(REQUESTS, layouts, strict=True)):
+        found = []
+        for text, row in zip(contexts.texts(request.prompt), layout.rows, strict=True):
+            place = torch.tensor([row.lookup])
+            found.append(model.inputs_at(alone(model, text), [model.site(1)], place)[model.site(1)][0])
+        assert torch.allclose(keys[index], torch.stack(found).mean(0))
+        place = torch.tensor([layout.lookup])
+        assert torch.allclose(hidden[index], model.hidden_at(alone(model, request.prompt), 1, place)[0])
+        assert torch.allclose(values[index], model.mlp_out_at(alone(model, request.prompt), 1, place)[0])
