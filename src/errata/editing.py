@@ -87,17 +87,17 @@ def provide(
 
     BadInput where edits are in force already: the statistics are those of the unedited model.
     """
-    source = corpus or embedded_corpus(session)
+    source = corpus or embedded_corpus(session.origin)
     needs = editor.needs(session.model)
     texts = read_corpus(source) if source else None
     ensure(session.model, needs, artifacts, texts, progress=progress, corpus=source or "")
 
 
-def embedded_corpus(session: EditSession) -> str | None:
+def embedded_corpus(model: str) -> str | None:
     """The corpus that belongs to an embedded model, None for other models."""
     from errata.atlas import MODELS
 
-    return "atlas" if session.origin in MODELS else None
+    return "atlas" if model in MODELS else None
 
 
 def change(session: EditSession) -> dict[str, tuple[float, float]]:

@@ -247,8 +247,9 @@ class Misbehaving:
 
 @pytest.fixture
 def misbehaving(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> MakeConfig:
-    monkeypatch.setattr("errata.runs.setup.load_editor", lambda name, **options: Misbehaving(**options))
-    monkeypatch.setattr("errata.runs.setup.editors", lambda: {"misbehaving": None})
+    monkeypatch.setattr("errata.editing.load_editor", lambda name, **options: Misbehaving(**options))
+    for module in ("errata.editing", "errata.runs.setup"):
+        monkeypatch.setattr(f"{module}.check_options", lambda name, options: None)
 
     def make(**changes: Any) -> Any:
         return make_config(**{"method": "misbehaving", "second_moment": None, **changes})

@@ -9,21 +9,19 @@ from filelock import FileLock
 from errata.artifacts.build import ensure
 from errata.artifacts.store import SECOND_MOMENT, Artifacts
 from errata.data.corpora import read_corpus
+from errata.editing import embedded_corpus
 from errata.errors import BadInput
 from errata.runs.config import RunConfig
 from errata.runs.layout import RunDir, WriteHook, explained, write_json
 from errata.runs.setup import Setup
 from errata.types import Progress
 
-EMBEDDED = "atlas"
-
 
 def corpus_of(config: RunConfig) -> str | None:
     """Where missing second moments come from: the corpus named, or the embedded one for embedded models."""
     if config.second_moment is not None:
         return config.second_moment.corpus
-    embedded = config.model == EMBEDDED or config.model.startswith(f"{EMBEDDED}-")
-    return EMBEDDED if embedded else None
+    return embedded_corpus(config.model)
 
 
 def provide(setup: Setup, artifacts: Artifacts, progress: Progress) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,13 +16,13 @@ import torch
 
 import errata
 from errata.data.cases import read_cases
+from errata.editing import choose_editor
 from errata.editors.base import Editor
-from errata.editors.presets import preset
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.model.tokens import encode, encode_target, pad, subject_index
-from errata.registry import editors, load_editor
+from errata.registry import check_options
 from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic
 from errata.types import EditCase
@@ -61,8 +61,7 @@ def prepare(config: RunConfig) -> Setup:
     BadInput for a wrong name of a method or task, a wrong option or file, too few edits, and for a model that
     gives non-finite logits before any edit.
     """
-    if config.method not in editors():
-        load_editor(config.method)  # says which there are, before a model is loaded
+    check_options(config.method, config.options)  # a typing error should not cost the loading of a model
     found = read_cases(config.data, seed=config.seed or None)
     wanted = max(config.edits)
     if len(found) < wanted:
@@ -79,12 +78,11 @@ def prepare(config: RunConfig) -> Setup:
 
 def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
     """The method with the model's preset, and over it the config's seed and options."""
-    options = {**preset(config.method, model, config.preset), **config.options}
-    editor = load_editor(config.method, **options)
+    editor = choose_editor(config.method, model, config.options, config.preset)
     if config.batch > 1 and not editor.batch:
         raise BadInput(f"{config.method} writes one edit at a time, and `batch` is {config.batch}; set batch: 1.")
-    if "seed" in {field.name for field in fields(cast("DataclassInstance", editor))} - options.keys():
-        return load_editor(config.method, **options, seed=config.seed)
+    if "seed" in hyperparameters(editor) and "seed" not in config.options:
+        return choose_editor(config.method, model, {**config.options, "seed": config.seed}, config.preset)
     return editor
 
 
