@@ -189,6 +189,12 @@ def test_a_lost_score_is_a_cross_and_ends_the_curve() -> None:
     assert spec["datasets"][ends[0]["data"]["name"]] == [{"edits": 10, "value": 0.0}]
 
 
+def test_a_single_point_shows_its_interval() -> None:
+    line = Series("ROME", PALETTE[0], (Point(10, 0.8, 0.6, 0.9),))
+    spec = curve_chart(Panel("Retention", "", "share", (0, 10), (line,))).to_dict()
+    assert [layer["mark"]["type"] for layer in spec["layer"] if "y2" in layer["encoding"]] == ["rule"]
+
+
 def test_methods_keep_their_look() -> None:
     assert inks(["rome", "memit"])["rome"] == inks(["rome"])["rome"]
     many = inks(["rome", "memit", "mine", "yours"])

@@ -179,7 +179,8 @@ def _references(panel: Panel) -> Iterable[alt.Chart]:
 def _marks(panel: Panel, line: Series) -> Iterable[alt.Chart]:
     color, data = line.ink.light, _chart(_row(line, point) for point in line.points)
     if any(point.low is not None for point in line.points):
-        band = data.mark_area(color=color, opacity=0.13)
+        alone = len(line.points) == 1  # an area of one point has no width
+        band = data.mark_rule(color=color, strokeWidth=2) if alone else data.mark_area(color=color, opacity=0.13)
         yield band.encode(x=_x(panel), y=_y(panel, "low"), y2="high:Q")
     yield data.mark_line(color=color, strokeWidth=2).encode(x=_x(panel), y=_y(panel))
     points = data.mark_point(shape=line.ink.shape, stroke=color, strokeWidth=1.75, size=44, opacity=1)
