@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errata.report import formats
@@ -94,6 +94,7 @@ def test_words(text: str, expected: str) -> None:
     assert text == expected
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1))
 def test_only_all_reads_as_all_and_only_none_as_none(value: float) -> None:
     assert (formats.share(value) == "100 %") == (value == 1)

@@ -1,7 +1,7 @@
 """Holm, non-inferiority, safe horizon and collapse point on curves made by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errata.stats import curves
@@ -24,6 +24,7 @@ def test_holm_known_example() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_the_step_down_procedure(ps: list[float]) -> None:
     for alpha in (0.01, 0.05, 0.3):

@@ -5,7 +5,7 @@ from math import comb, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, binomtest, norm
@@ -23,6 +23,7 @@ from errata.stats.paired import (
 Z = float(norm.ppf(0.975))
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95, 0.99])
 )
@@ -38,6 +39,7 @@ def test_wilson_keeps_width_at_the_ends_and_knows_nothing_of_no_items() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_is_the_sum_over_all_splits(broke: int, fixed: int) -> None:
     n = broke + fixed
@@ -78,6 +80,7 @@ def brute_score(difference: float, broke: int, fixed: int, n: int) -> float:
     return (fixed - broke - n * difference) / sqrt(n * (2 * loss + difference * (1 - difference)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
 def test_tango_contains_the_estimate_and_mirrors(broke: int, fixed: int, same: int) -> None:
     n = broke + fixed + same
