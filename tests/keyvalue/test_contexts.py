@@ -51,7 +51,7 @@ def test_state_is_used_again_whatever_the_seed_and_the_model() -> None:
 def test_state_of_other_options_is_bad_input() -> None:
     model = tiny_model("llama")
     state = contexts(model, SIZES, even(SIZES), {}, seed=0).state()
-    with pytest.raises(BadInput, match="5 contexts.*ask for 3"):
+    with pytest.raises(BadInput, match=r"5 contexts.*ask for 3"):
         contexts(model, ((4, 3),), even(((4, 3),)), state, seed=0)
 
 

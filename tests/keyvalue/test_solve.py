@@ -88,7 +88,7 @@ def test_alignment_tells_an_exploding_update() -> None:
 
 def test_a_singular_moment_is_bad_input_and_a_ridge_cures_it() -> None:
     k = normal(1, 8)
-    with pytest.raises(BadInput, match="singular.*--tokens"):
+    with pytest.raises(BadInput, match=r"singular.*--tokens"):
         factor(k.T @ k)
     assert torch.isfinite(factor(k.T @ k, ridge=1e-4)).all()
 
