@@ -146,9 +146,7 @@ def target_scores(model: EditableModel, requests: Sequence[EditRequest]) -> list
     return scores
 
 
-def _edit_stranger(
-    editor: Editor, model: EditableModel, artifacts: Artifacts, requests: Sequence[EditRequest]
-) -> None:
+def _edit_stranger(editor: Editor, model: EditableModel, artifacts: Artifacts, requests: Sequence[EditRequest]) -> None:
     """Edits a model of the same name and shape with other weights: caches keyed by either would mix them up."""
     stranger = deepcopy(model)
     with torch.no_grad():

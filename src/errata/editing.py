@@ -34,7 +34,8 @@ def choose_editor(
 ) -> Editor:
     """The method with its preset for the model, and over it these options.
 
-    variant: "released" for what the papers on collapse ran, where that departs from the method. BadInput for an unknown method or option, and where the preset leaves something open.
+    variant: "released" for what the papers on collapse ran, where that departs from the method.
+    BadInput for an unknown method or option, and where the preset leaves something open.
     """
     given = dict(options or {})
     check_options(method, given)

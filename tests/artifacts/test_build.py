@@ -126,7 +126,5 @@ def test_ensure_builds_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_progress_is_told(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    build_second_moments(
-        tiny_model("llama"), [0], TEXTS, 20, Artifacts(tmp_path), lambda *args: seen.append(args)
-    )
+    build_second_moments(tiny_model("llama"), [0], TEXTS, 20, Artifacts(tmp_path), lambda *args: seen.append(args))
     assert seen[-1] == ("second moments", 20, 20)

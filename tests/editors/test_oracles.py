@@ -39,9 +39,7 @@ def close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", [Rome, RRome])
-def test_rome(
-    prepared: Prepared, kind: type[Rome | RRome], family: str, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_rome(prepared: Prepared, kind: type[Rome | RRome], family: str, dtype: torch.dtype, tolerance: float) -> None:
     agree(prepared, kind, family, dtype, tolerance, covariance=True)
 
 

@@ -102,9 +102,7 @@ class Memit:
         found = zip(layouts, targets, strict=True)
         return EditResult(update, remembered, tuple(_details(layout, target, texts) for layout, target in found))
 
-    def _targets(
-        self, model: EditableModel, layouts: Sequence[Layout], progress: Progress | None
-    ) -> list[Target]:
+    def _targets(self, model: EditableModel, layouts: Sequence[Layout], progress: Progress | None) -> list[Target]:
         """What the stream after the last layer should be at each request's subject."""
         found: list[Target] = []
         for chunk in _chunks(layouts):

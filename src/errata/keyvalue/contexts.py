@@ -115,9 +115,7 @@ def _start(model: EditableModel, word: str | None) -> list[int]:
     return [next((int(token) for token in known if token is not None), model.pad_id)]
 
 
-def _extend(
-    model: EditableModel, rows: list[list[int]], length: int, generator: torch.Generator
-) -> list[list[int]]:
+def _extend(model: EditableModel, rows: list[list[int]], length: int, generator: torch.Generator) -> list[list[int]]:
     """The rows with tokens sampled behind them, each until it has `length` of them and one sampled at least."""
     wanted = [max(length, len(row) + 1) for row in rows]
     special = torch.tensor(sorted(model.tokenizer.all_special_ids), dtype=torch.long)
@@ -127,9 +125,7 @@ def _extend(
         if not torch.isfinite(logits).all():
             raise BadInput(f"{model.name} gives non-finite logits; `errata doctor {model.name}` looks into it.")
         drawn = _draw(logits.index_fill(1, special, -torch.inf), generator)
-        rows = [
-            [*row, token] if len(row) < goal else row for row, goal, token in zip(rows, wanted, drawn, strict=True)
-        ]
+        rows = [[*row, token] if len(row) < goal else row for row, goal, token in zip(rows, wanted, drawn, strict=True)]
     return rows
 
 

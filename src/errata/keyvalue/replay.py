@@ -44,10 +44,7 @@ class Replay:
 
     def select(self, rows: Tensor) -> "Replay":
         """The same for some of the rows. rows: (m,) indices."""
-        kept = {
-            name: getattr(self, name)[rows]
-            for name in ("ids", "positions", "mask", "stream", "keys", "values")
-        }
+        kept = {name: getattr(self, name)[rows] for name in ("ids", "positions", "mask", "stream", "keys", "values")}
         return replace(self, **kept, past=tuple((k[rows], v[rows]) for k, v in self.past))
 
     def logits(self, shift: Tensor, columns: Tensor) -> Tensor:
@@ -161,4 +158,3 @@ def _resumed(model: EditableModel, layer: int, output: Any) -> Iterator[None]:
                 del module.__dict__["forward"]
             else:
                 module.__dict__["forward"] = forward
-
