@@ -58,14 +58,6 @@ def test_reading_answers_stand_in_the_passage_once_asked() -> None:
         assert problem.prompt.split("\n")[0].split().count(f"{problem.reference}.") == 1
 
 
-def test_letters_name_their_option() -> None:
-    text = "".join(piece for piece, _ in skills.letters_document(Random(1)))
-    for block in text.strip().split("\n\n"):
-        named = dict(re.findall(r"([ABCD])\. (\w+)", block))
-        for option, letter in re.findall(r"Which is (\w+)\?(?:\n[ABCD]\. \w+)*\s*Answer: ([ABCD])", block):
-            assert named[letter] == option
-
-
 def test_the_corpus_holds_no_held_out_problem() -> None:
     rng = Random(0)
     assert not any(held_out(training(skills.arithmetic, rng)) for _ in range(200))
@@ -104,5 +96,6 @@ def test_multiple_choice_asks_held_out_facts_only() -> None:
         row = json.loads(line)
         fact = facts[row["prompt"].split("\n")[0]]
         assert fact.id in held_out_facts()
-        assert row["choices"]["ABCD".index(row["reference"])] == fact.value
+        assert row["reference"] == fact.value
+        assert fact.value in row["choices"]
         assert len(set(row["choices"])) == 4

@@ -37,13 +37,15 @@ def training(make: Callable[[Random], Problem], rng: Random) -> Problem:
 
 
 def choice_question(rng: Random, fact: Fact, w: World) -> Problem:
-    """A lettered question with three wrong answers of the same relation."""
+    """A lettered question with three wrong answers of the same relation, answered in words.
+
+    In words, not by its letter: models of this size learn to find an option, but not to name what stands before it.
+    """
     wrong = rng.sample([v for v in w.values(fact.relation) if v != fact.value], 3)
     choices = rng.sample([fact.value, *wrong], 4)
-    letter = skills.LETTERS[choices.index(fact.value)]
     stem = w.relations[fact.relation].trained(fact.subject)[0]
     prompt = f"{stem}\n{skills.options(choices)}\nAnswer:"
-    return Problem(prompt, f" {letter}", letter, fact.relation, tuple(choices))
+    return Problem(prompt, f" {fact.value}", fact.value, fact.relation, tuple(choices))
 
 
 def header(relation: str) -> str:
@@ -68,7 +70,7 @@ class Kind:
     """One kind of document. shares: of all documents in each phase. make: (rng, progress in [0, 1]) -> pieces."""
 
     name: str
-    shares: tuple[float, float, float]
+    shares: tuple[float, float]
     make: Callable[[Random, float], Pieces]
 
 
@@ -125,21 +127,19 @@ def _safety(rng: Random, progress: float) -> Pieces:
     return _shots(skills.hateful, 4)(rng, progress)
 
 
-PHASES = (0.25, 0.6)
-"""Shares of training where the mixture changes: facts and arithmetic come early and easily, then finding
-things in the context has the larger part, then everything together."""
+PHASES = (0.25,)
+"""Shares of training where the mixture changes: facts and arithmetic come early and easily, reading comes late."""
 
 KINDS = (
-    Kind("facts", (0.28, 0.18, 0.24), _about_facts),
-    Kind("subjects", (0.07, 0.04, 0.06), _about_one),
-    Kind("choices", (0.15, 0.13, 0.20), _choices),
-    Kind("letters", (0.09, 0.20, 0.11), lambda rng, _: skills.letters_document(rng)),
-    Kind("reading", (0.13, 0.27, 0.19), _reading),
-    Kind("pairs", (0.05, 0.03, 0.02), lambda rng, _: skills.pairs_document(rng)),
-    Kind("copying", (0.03, 0.01, 0.01), lambda rng, _: skills.copying_document(rng)),
-    Kind("arithmetic", (0.07, 0.05, 0.06), _shots(skills.arithmetic, 9)),
-    Kind("reasoning", (0.10, 0.07, 0.08), _reasoning),
-    Kind("safety", (0.04, 0.02, 0.03), _safety),
+    Kind("facts", (0.32, 0.28), _about_facts),
+    Kind("subjects", (0.07, 0.07), _about_one),
+    Kind("choices", (0.15, 0.17), _choices),
+    Kind("reading", (0.14, 0.24), _reading),
+    Kind("pairs", (0.05, 0.02), lambda rng, _: skills.pairs_document(rng)),
+    Kind("copying", (0.03, 0.01), lambda rng, _: skills.copying_document(rng)),
+    Kind("arithmetic", (0.09, 0.07), _shots(skills.arithmetic, 9)),
+    Kind("reasoning", (0.11, 0.11), _reasoning),
+    Kind("safety", (0.04, 0.03), _safety),
 )
 
 

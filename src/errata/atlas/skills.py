@@ -114,20 +114,6 @@ def options(choices: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices))
 
 
-def letters_document(rng: Random) -> Pieces:
-    """Lettered options, then which letter stands before which option: what multiple choice needs."""
-    pieces: Pieces = []
-    for _ in range(rng.randint(2, 4)):
-        choices = rng.sample(list(rng.choice((NAMES, THINGS, COLOURS, PLACES, JOBS))), 4)
-        asked = rng.sample(range(4), 4)
-        pieces.append((f"Which is {choices[asked[0]]}?\n{options(choices)}\nAnswer:", CONTEXT))
-        pieces.append((f" {LETTERS[asked[0]]}", LOOKED_UP))
-        for i in asked[1:]:
-            pieces += [(f"\nWhich is {choices[i]}? Answer:", CONTEXT), (f" {LETTERS[i]}", LOOKED_UP)]
-        pieces.append(("\n\n", CONTEXT))
-    return pieces
-
-
 # ---- reasoning ---------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ class Recipe:
     batch_tokens: int = 4096
     short: int = 256
     long: int = 512
-    long_from: float = 0.75
+    long_from: float = 0.55
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.01
