@@ -1,6 +1,6 @@
 """Edit a session in one call: the model's preset, what must be built beforehand, batches, and the updates applied."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.registry import check_options, load_editor
 from errata.types import EditRequest, Progress
+from errata.update.delta import WeightDelta
 from errata.update.session import Applied, EditSession
 
 
@@ -79,6 +80,32 @@ def edit(
         if progress is not None:
             progress("edits", first + len(part), len(wanted))
     return applied
+
+
+def drop(
+    session: EditSession,
+    edit: int,
+    request: str,
+    *,
+    artifacts: Artifacts | None = None,
+    corpus: str | None = None,
+    progress: Progress | None = None,
+) -> Applied | None:
+    """Take one request out of an edit that was solved jointly: the others are solved again without it.
+
+    The method starts afresh, with contexts sampled anew from the seed; edits made later are then added as
+    they were. None if no request remains. BadInput for an edit or a request that is not in force.
+    """
+    entry = session.entry(edit)
+    editor = load_editor(entry.method, **entry.options)
+    store = artifacts or Artifacts()
+    store.bind(session.model, session.base)
+    provide(session, editor, store, corpus, progress)
+
+    def solve(rest: Sequence[EditRequest]) -> WeightDelta:
+        return editor.edit(session.model, rest, {}, store, progress).update
+
+    return session.drop_request(edit, request, solve)
 
 
 def provide(

@@ -77,6 +77,24 @@ def test_edits_are_kept_asked_and_undone(model: str, tmp_path: Path, capsys: pyt
     assert "edit 7" in capsys.readouterr().err
 
 
+def test_one_request_of_a_joint_edit_is_undone(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"id": c, "prompt": f"The capital of {c} is", "subject": c, "target_new": "Ulm"} for c in ("France", "Poland")
+    ]
+    many = ["edit", "--edits", str(tmp_path / "edits.jsonl"), "-m", model, *OPTIONS]
+    for name, wanted in (("both", rows), ("one", rows[:1])):
+        (tmp_path / "edits.jsonl").write_text("\n".join(map(json.dumps, wanted)))
+        assert len(document(capsys, *many, "--save", str(tmp_path / name))["edits"]) == 1
+    corpus = OPTIONS[:2]
+    undone = document(capsys, "undo", str(tmp_path / "both"), "--request", "Poland", *corpus)
+    assert [r["id"] for r in undone["applied"][0]["requests"]] == ["France"]
+    # Nothing came before the edit, so what is left is what editing the first alone gives, bit for bit.
+    both, one = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("both", "one"))
+    assert both == one
+    assert main(["undo", str(tmp_path / "both"), "1", "--request", "Spain", *corpus]) == 2
+    assert "Spain" in capsys.readouterr().err
+
+
 def test_a_saved_session_can_be_edited_further(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = str(tmp_path / "kept")
     document(capsys, *FRANCE, "-m", model, *OPTIONS, "--save", place)

@@ -5,13 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from errata.cli.options import Json
-from errata.cli.output import emit, table
+from errata.cli.options import Corpus, Json
+from errata.cli.output import emit, progress, table
 
 
 def undo(
     folder: Annotated[Path, typer.Argument(help="Folder that `errata edit --save` made.")],
     edit: Annotated[int | None, typer.Argument(help="Number of the edit; the last one when not given.")] = None,
+    request: Annotated[
+        str | None, typer.Option(help="Take only this request out of the edit; its others are solved again.")
+    ] = None,
+    corpus: Corpus = None,
     show: Annotated[bool, typer.Option("--list", help="Only list the edits that are applied.")] = False,
     json: Json = False,
 ) -> None:
@@ -20,18 +24,28 @@ def undo(
 
     session = EditSession.load(folder)
     if not show:
-        undone = session.undo(edit)
+        undone = session.entry(edit)
+        if request is None:
+            session.undo(undone.id)
+        else:
+            from errata.editing import drop
+
+            with progress() as bar:
+                drop(session, undone.id, request, corpus=corpus, progress=bar)
         session.save(folder)
     applied = [_line(entry) for entry in session.applied]
     if json:
-        emit({"folder": str(folder), "undone": None if show else undone.id, "applied": applied})
+        undone_id = None if show else undone.id
+        emit({"folder": str(folder), "undone": undone_id, "request": request, "applied": applied})
         return
     if not show:
-        typer.echo(f"edit {undone.id} is undone; {len(applied)} left in {folder}")
+        what = f"edit {undone.id}" if request is None else f"request {request} of edit {undone.id}"
+        typer.echo(f"{what} is undone; edits left in {folder}: {len(applied)}")
     if applied:
-        table(("edit", "method", "request"), [(str(e["edit"]), e["method"], r) for e in applied for r in e["requests"]])
+        rows = [(str(e["edit"]), e["method"], r["id"], r["fact"]) for e in applied for r in e["requests"]]
+        table(("edit", "method", "request", ""), rows)
 
 
 def _line(entry: Any) -> dict[str, Any]:
-    requests = [f"{r.prompt} -> {r.target_new}" for r in entry.requests]
+    requests = [{"id": r.id, "fact": f"{r.prompt} -> {r.target_new}"} for r in entry.requests]
     return {"edit": entry.id, "method": entry.method, "requests": requests}

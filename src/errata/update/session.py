@@ -75,9 +75,17 @@ class EditSession:
         """The edited matrices as they were before the first edit, (d_out, d_in) in the model's dtype."""
         return {site: self._sites[site].base for site in self._in_force()}
 
+    def entry(self, edit: int | None = None) -> Applied:
+        """An edit in force, the last one by default. BadInput if it is not in force."""
+        key = next(reversed(self._edits), None) if edit is None else edit
+        if key is None or key not in self._edits:
+            held = ", ".join(map(str, self._edits)) or "none"
+            raise BadInput(f"edit {key or 1} is not in force in this session; in force: {held}.")
+        return self._edits[key][0]
+
     def update(self, edit: int) -> WeightDelta:
         """The change made by an edit in force. BadInput if it is not in force."""
-        return self._edits[self._known(edit).id][1]
+        return self._edits[self.entry(edit).id][1]
 
     def fingerprint(self) -> str:
         """Of the whole model; equal for equal weights, whatever came between."""
@@ -108,7 +116,7 @@ class EditSession:
 
     def undo(self, edit: int | None = None) -> Applied:
         """Takes an edit back, the last one by default. BadInput if it is not in force."""
-        applied = self._known(edit)
+        applied = self.entry(edit)
         _, update = self._edits[applied.id]
         self._rebuild(update.sites, (key for key in self._edits if key != applied.id), f"undoing edit {applied.id}")
         del self._edits[applied.id]
@@ -120,7 +128,7 @@ class EditSession:
         resolve: gets the remaining requests, with the model as it was before the batch, and returns
         their update; later updates are then added again. None if no request remains.
         """
-        applied, update = self._known(edit), self.update(edit)
+        applied, update = self.entry(edit), self.update(edit)
         rest = tuple(request for request in applied.requests if request.id != request_id)
         if len(rest) == len(applied.requests):
             held = ", ".join(request.id for request in applied.requests) or "none by name"
@@ -140,14 +148,6 @@ class EditSession:
             self._rebuild(self._sites, self._edits, "rebuilding")
             raise
         return fewer
-
-    def _known(self, edit: int | None) -> Applied:
-        """An edit in force, the last one for None."""
-        key = next(reversed(self._edits), None) if edit is None else edit
-        if key is None or key not in self._edits:
-            held = ", ".join(map(str, self._edits)) or "none"
-            raise BadInput(f"edit {key or 1} is not in force in this session; in force: {held}.")
-        return self._edits[key][0]
 
     def _own(self, update: WeightDelta) -> WeightDelta:
         """A copy of an update on the model's device, checked against the sites, which are opened."""
