@@ -120,10 +120,10 @@ def options(choices: Sequence[str]) -> str:
 def arithmetic(rng: Random) -> Problem:
     """Word problems of two steps, as GSM8K asks them: worked steps, then "The answer is N."."""
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    start = total = rng.randint(3, 40)
+    start = total = rng.randint(3, 20)
     text, steps = [f"{name} has {start} {thing}s"], []
     for _ in range(2):
-        amount = rng.randint(2, 20)
+        amount = rng.randint(2, 9)
         if rng.random() < 0.5 and amount < total:
             text.append(rng.choice((f"gives away {amount}", f"loses {amount}")))
             steps.append(f"{total} - {amount} = {total - amount}.")
