@@ -15,11 +15,9 @@ METHODS = ("rome", "r_rome", "memit")
 
 
 def like(**config: Any) -> Any:
-    """What `preset` looks at of a model: its name, config, depth and the width of an edited matrix."""
-    name = config.pop("name", "some")
+    """What `preset` looks at of a model: its config, depth and the width of an edited matrix."""
     wide = SimpleNamespace(shape=(1, config.get("intermediate_size", 100)))
     return SimpleNamespace(
-        name=name,
         model=SimpleNamespace(config=SimpleNamespace(**config)),
         n_layers=config.get("num_hidden_layers", 6),
         site=lambda layer: str(layer),
@@ -31,7 +29,7 @@ GPT2_XL = like(model_type="gpt2", hidden_size=1600, num_hidden_layers=48)
 LLAMA_2 = like(model_type="llama", hidden_size=4096, num_hidden_layers=32, intermediate_size=11008)
 LLAMA_3 = like(model_type="llama", hidden_size=4096, num_hidden_layers=32, intermediate_size=14336)
 PYTHIA_1B = like(model_type="gpt_neox", hidden_size=2048, num_hidden_layers=16)
-ATLAS = like(name="atlas", model_type="llama", hidden_size=256, num_hidden_layers=6)
+ATLAS = like(model_type="llama", hidden_size=256, num_hidden_layers=6, vocab_size=2048)
 
 
 def test_published_values() -> None:

@@ -54,8 +54,7 @@ def _table(editor: str) -> Mapping[str, Any]:
 
 
 def _matches(wanted: Mapping[str, Any], model: EditableModel) -> bool:
-    found = {"name": model.name}
-    return all(found.get(key, getattr(model.model.config, key, None)) == value for key, value in wanted.items())
+    return all(getattr(model.model.config, key, None) == value for key, value in wanted.items())
 
 
 def _resolved(value: Any, model: EditableModel) -> Any:
