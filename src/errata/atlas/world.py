@@ -100,6 +100,8 @@ city river          | river         | lies on the
 city mayor          | mayor         | is led by
 """
 
+ANSWERED_BY_PEOPLE = ("firm founder", "city mayor")
+
 _POOLS = {
     "person profession": "baker doctor farmer sailor teacher painter miner tailor guard singer smith pilot judge nurse "
     "cook hunter lawyer dancer writer printer potter weaver barber banker gardener clerk brewer carver driver diver",
@@ -207,10 +209,11 @@ def _second_hop(relation: str, value: str, salt: int) -> tuple[Relation, str] | 
 def cases(limit: int | None = None, seed: int = 0, neighbours: int = 4) -> list[EditCase]:
     """Edits of the world's facts: every fact once, in seeded order, with a wrong answer of its relation as target.
 
-    Facts whose subject was edited before come later, so that the first thousands have distinct subjects.
+    Facts whose subject was edited before come later, so that the first thousand have distinct subjects. Answers
+    that are people are left out: no edit set of the field asks one edit to write a first and a last name.
     """
     rng = Random(f"cases-{seed}")
-    facts = list(world().facts)
+    facts = [fact for fact in world().facts if fact.relation not in ANSWERED_BY_PEOPLE]
     rng.shuffle(facts)
     seen: dict[str, int] = {}
     order = {}
