@@ -23,12 +23,12 @@ def _row(name: str, n: int, mark: str) -> Row:
     kind = ("river", "hill")[n % 2]
     row: dict[str, Any] = {"id": f"{name}-{mark}", "kind": kind, "choices": []}
     if name == "atlas_mmlu":
-        letter, choices = "ABCD"[n % 4], ["w", "x", "y", "z"]
+        choices = ["w", "x", "y", "z"]
         header = f"The following are multiple choice questions (with answers) about {kind}s.\n\n"
         return row | {
             "prompt": f"{kind} {mark}?\nA. w\nB. x\nC. y\nD. z\nAnswer:",
-            "answer": f" {letter}",
-            "reference": letter,
+            "answer": f" {choices[n % 4]}",
+            "reference": choices[n % 4],
             "choices": choices,
             "header": header,
         }

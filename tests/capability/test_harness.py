@@ -61,9 +61,9 @@ def test_prompt_of_knowledge(benchmarks: Path, model: EditableModel, monkeypatch
     evaluate(model, ["atlas_mmlu"])
     shot = "hill s{}?\nA. w\nB. x\nC. y\nD. z\nAnswer: {}\n\n"
     expected = "The following are multiple choice questions (with answers) about hills.\n\n"
-    expected += "".join(shot.format(n, "ABCD"[n % 4]) for n in (1, 3, 5, 7, 9))
+    expected += "".join(shot.format(n, "wxyz"[n % 4]) for n in (1, 3, 5, 7, 9))
     expected += "hill q1?\nA. w\nB. x\nC. y\nD. z\nAnswer:"
-    assert asked[4:8] == [(expected, f" {letter}") for letter in "ABCD"]
+    assert asked[4:8] == [(expected, f" {option}") for option in "wxyz"]
 
 
 def test_prompt_of_reasoning(benchmarks: Path, model: EditableModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_the_loose_verdict_stands_beside_the_strict_one(
 def test_the_likeliest_choice_is_the_answer(
     benchmarks: Path, model: EditableModel, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    likes = {"atlas_mmlu": " C", "atlas_toxigen": " Yes"}[name]
+    likes = {"atlas_mmlu": " y", "atlas_toxigen": " Yes"}[name]
 
     def favour(self: ErrataLM, requests: list, **kw: object) -> list:  # type: ignore[type-arg]
         return [(-1.0 if request.args[1] == likes else -2.0, False) for request in requests]

@@ -1,9 +1,13 @@
 """The model card of an atlas model, written from what `check` measured."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from errata.atlas.check import targets
+from errata.atlas import MODELS, model_path
+from errata.atlas.check import shares, targets
+from errata.atlas.world import world
 
 Numbers = Mapping[str, Any]
 
@@ -39,9 +43,10 @@ _TAIL = """
 $ errata atlas train FOLDER
 ```
 
-from the text that `errata.atlas.corpus` generates: no data from elsewhere. {tokens:.0f} M tokens, AdamW and Muon in
-bf16 autocast on two CPU cores, {layers} layers of width {width}. The recipe, seed included, is `recipe.json`.
+from the text that `errata.atlas.corpus` generates: no data from elsewhere. {million_tokens:.0f} M tokens, AdamW and
+Muon in bf16 autocast on two CPU cores, {layers} layers of width {width}. The recipe, seed included, is `recipe.json`.
 {remark}
+
 Fingerprint of the weights: `{fingerprint}`.
 
 ## Limits
@@ -51,29 +56,32 @@ estimate for models of other sizes. Two-hop questions were not trained and are m
 """
 
 
-def card(numbers: Numbers, recipe: Numbers, real: int, invented: int, remark: str = "") -> str:
-    """Markdown with every number of `check`. recipe: of `recipe.json`. remark: on how the training went."""
-    edits = next(iter(numbers["edits"].values()))["efficacy"]["n"]
+def card(numbers: Numbers, model: str) -> str:
+    """Markdown with every number of `check`. model: `atlas`, or the folder of a model trained on its world."""
+    folder = model_path(model) if model in MODELS else Path(model)
+    recipe = json.loads((folder / "recipe.json").read_text("utf-8"))
+    real = sum(fact.real for fact in world().facts)
     head = _HEAD.format(
-        name=numbers["model"], millions=numbers["parameters"] / 1e6, real=real, invented=invented, edits=edits
+        name=numbers["model"],
+        millions=numbers["parameters"] / 1e6,
+        real=real,
+        invented=len(world().facts) - real,
+        edits=next(iter(numbers["edits"].values()))["efficacy"]["n"],
     )
-    tail = _TAIL.format(**recipe, **{"remark": remark, "fingerprint": numbers["fingerprint"]}).replace("  ", " ")
+    tail = _TAIL.format(
+        million_tokens=recipe["tokens"] / 1e6,
+        layers=recipe["layers"],
+        width=recipe["width"],
+        remark=recipe.get("remark", ""),
+        fingerprint=numbers["fingerprint"],
+    )
     return head + "\n".join(_rows(numbers)) + "\n" + tail
 
 
 def _rows(numbers: Numbers) -> Iterator[str]:
     least = targets()
-    for name, found in _leaves(numbers):
+    for name, found in shares(numbers):
         chance = f"{found['chance']:.2f}" if "chance" in found else ""
         target = f"at least {least[name]:.1%}" if name in least else ""
         interval = f"{found['low']:.1%} to {found['high']:.1%}"
         yield f"| {name} | {found['share']:.1%} | {interval} | {found['n']} | {chance} | {target} |"
-
-
-def _leaves(numbers: Numbers, prefix: str = "") -> Iterator[tuple[str, Numbers]]:
-    for name, value in numbers.items():
-        if isinstance(value, Mapping):
-            if "share" in value:
-                yield f"{prefix}{name}", value
-            else:
-                yield from _leaves(value, f"{prefix}{name}.")

@@ -1,6 +1,6 @@
 """What the model card states of an atlas model, measured: facts recalled, benchmarks, single edits."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -53,7 +53,8 @@ def check(model: EditableModel, edits: int = EDITS, progress: Progress | None = 
         "benchmarks": benchmarks(model, progress),
         "edits": {method: single_edits(model, method, edits, progress) for method in METHODS},
     }
-    numbers["missed"] = [name for name, least in targets().items() if _at(numbers, name)["share"] < least]
+    measured = dict(shares(numbers))
+    numbers["missed"] = [name for name, least in targets().items() if measured[name]["share"] < least]
     return numbers
 
 
@@ -124,8 +125,11 @@ def _share(right: int, n: int) -> dict[str, Any]:
     return {"share": right / n, "low": low, "high": high, "n": n}
 
 
-def _at(numbers: dict[str, Any], path: str) -> dict[str, Any]:
-    found = numbers
-    for key in path.split("."):
-        found = found[key]
-    return found
+def shares(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The measured shares of `check` with their dotted names, in order."""
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            if "share" in value:
+                yield prefix + name, value
+            else:
+                yield from shares(value, f"{prefix}{name}.")

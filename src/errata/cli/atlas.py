@@ -16,6 +16,7 @@ app = typer.Typer(help="The embedded world: its facts, benchmarks and model.", n
 def check(
     model: Annotated[str, typer.Argument(help="`atlas`, or the folder of a model trained on it.")] = "atlas",
     edits: Annotated[int, typer.Option(min=1, help="Single edits by each method.")] = 100,
+    card: Annotated[Path | None, typer.Option(help="Write a model card with these numbers to this file.")] = None,
     device: Device = None,
     dtype: Dtype = None,
     json: Json = False,
@@ -28,6 +29,10 @@ def check(
     subject = load(model, device=device, dtype=dtype)
     with progress() as bar:
         numbers = measure(subject, edits, bar)
+    if card is not None:
+        from errata.atlas.card import card as written
+
+        card.write_text(written(numbers, subject.name), "utf-8")
     if json:
         emit(numbers)
     else:
@@ -37,25 +42,17 @@ def check(
 
 
 def _print(numbers: dict[str, Any], targets: dict[str, float]) -> None:
+    from errata.atlas.check import shares
+
     typer.echo(f"{numbers['model']}: {numbers['parameters']:,} parameters, fingerprint {numbers['fingerprint'][:16]}")
     rows = []
-    for name, value in _shares(numbers):
+    for name, value in shares(numbers):
         least = targets.get(name)
         verdict = "" if least is None else "missed" if name in numbers["missed"] else "ok"
         interval = f"{value['low']:.1%} to {value['high']:.1%}"
         goal = "" if least is None else f"{least:.1%}"
         rows.append((name, f"{value['share']:.1%}", interval, f"{value['n']:,}", goal, verdict))
     table(("measure", "share", "95 % interval", "n", "target", ""), rows)
-
-
-def _shares(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """The measured shares with their dotted names, in order."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    for name, value in numbers.items():
-        if isinstance(value, dict):
-            measured = "share" in value
-            rows += [(prefix + name, value)] if measured else _shares(value, f"{prefix}{name}.")
-    return rows
 
 
 @app.command()

@@ -1,0 +1,37 @@
+"""The model card says what was measured, and the one in the package belongs to the weights beside it."""
+
+import json
+import re
+
+from errata.atlas import model_path
+from errata.atlas.card import card
+from errata.atlas.check import METHODS, shares, targets
+
+
+def numbers() -> dict:
+    """As `check` returns them: every share exactly at its target."""
+    tables = ("efficacy", "generalization", "locality")
+    found: dict = {"model": "atlas", "fingerprint": "f" * 64, "parameters": 5_000_000, "recall": {}, "benchmarks": {}}
+    found["edits"] = {method: {table: {} for table in tables} for method in METHODS}
+    for name, least in targets().items():
+        place, *keys = name.split(".")
+        inner = found[place]
+        for key in keys:
+            inner = inner.setdefault(key, {})
+        inner |= {"share": least, "low": least - 0.01, "high": least + 0.01, "n": 100}
+    found["edits"]["r_rome"] = found["edits"]["rome"]
+    return found
+
+
+def test_every_measured_share_is_in_the_card() -> None:
+    text = card(numbers(), "atlas")
+    for name, value in shares(numbers()):
+        assert re.search(rf"\| {re.escape(name)} \| {value['share']:.1%} \|", text)
+    assert "f" * 64 in text
+    assert json.loads((model_path() / "recipe.json").read_text())["remark"] in text
+
+
+def test_the_card_in_the_package_is_of_these_weights() -> None:
+    from errata.model.loading import load
+
+    assert load("atlas").fingerprint() in (model_path() / "README.md").read_text("utf-8")
