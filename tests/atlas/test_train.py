@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 
 from errata.atlas import train as training
-from errata.atlas.train import Recipe, encode, load_or_train_tokenizer, train
+from errata.atlas.train import Recipe, encode, family_tokenizer, train
 
 TINY = Recipe(layers=1, width=32, heads=2, vocabulary=600, tokens=12 * 128, batch_tokens=128, short=64, long=64)
 
@@ -14,7 +14,7 @@ TINY = Recipe(layers=1, width=32, heads=2, vocabulary=600, tokens=12 * 128, batc
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    load_or_train_tokenizer(TINY, folder)
+    family_tokenizer(TINY, folder)
     return folder
 
 
@@ -45,7 +45,7 @@ def test_stopped_and_continued_ends_with_the_same_weights(folder, tmp_path_facto
 
 
 def test_answers_weigh_more_than_context(folder) -> None:
-    tokenizer = load_or_train_tokenizer(TINY, folder)
+    tokenizer = family_tokenizer(TINY, folder)
     ids, weight = encode(tokenizer, [("The capital of France is", 0.2), (" Paris", 1.0), (".", 0.2)])
     answer = tokenizer.decode([i for i, w in zip(ids, weight, strict=True) if w == 1.0])
     assert answer.strip() == "Paris"
@@ -57,12 +57,12 @@ def test_answers_weigh_more_than_context(folder) -> None:
     "text", ["The answer is 12. Au-79 (x1)", "12 + 7 = 19.\n\nQ: not ( True )", "France's capital"]
 )
 def test_the_tokenizer_gives_text_back(folder, text: str) -> None:
-    tokenizer = load_or_train_tokenizer(TINY, folder)
+    tokenizer = family_tokenizer(TINY, folder)
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == f" {text}"
 
 
 def test_digits_are_single_tokens(folder) -> None:
-    tokenizer = load_or_train_tokenizer(TINY, folder)
+    tokenizer = family_tokenizer(TINY, folder)
     assert len(tokenizer(" 123", add_special_tokens=False)["input_ids"]) == 3
 
 

@@ -6,12 +6,13 @@ from functools import cache
 from random import Random
 
 from errata.atlas import skills
-from errata.atlas.skills import ANSWER, CONTEXT, Pieces, Problem
+from errata.atlas.skills import ANSWER, CONTEXT, LOOKED_UP, Pieces, Problem
 from errata.atlas.world import SEED, Fact, World, world
 
 FACT_CONTEXT = 0.2
 HELD_OUT_SHARE = 0.08
 BROKEN_SHARE = 0.08
+ASIDE_SHARE = 0.3
 SUBJECTS = {
     "country": "countries", "element": "chemical elements", "landmark": "landmarks",
     "person": "people", "firm": "firms", "city": "cities",
@@ -111,6 +112,35 @@ def _choosable() -> dict[str, list[Fact]]:
     return table
 
 
+def _told(rng: Random, _: float) -> Pieces:
+    """New facts that contradict the world, each with a prompt to be answered from it or in spite of it.
+
+    In the words that `errata.update.notes` puts before a prompt; a prompt about another subject keeps its answer.
+    The space after the line break is the one that the tokenizer puts before every prompt.
+    """
+    return joined([_new_fact(rng, fact, world()) for fact in rng.choices(world().facts, k=rng.randint(3, 7))], "\n\n")
+
+
+def _new_fact(rng: Random, fact: Fact, w: World) -> Pieces:
+    trained = w.relations[fact.relation].trained
+    told = rng.choice([value for value in w.values(fact.relation) if value != fact.value])
+    asked = rng.choice(_by_relation()[fact.relation]) if rng.random() < ASIDE_SHARE else fact
+    answer = told if asked.subject == fact.subject else asked.value
+    return [
+        (f"New fact: {rng.choice(trained(fact.subject))} {told}.\n {rng.choice(trained(asked.subject))}", CONTEXT),
+        (f" {answer}", LOOKED_UP),
+        (".", CONTEXT),
+    ]
+
+
+@cache
+def _by_relation() -> dict[str, list[Fact]]:
+    table: dict[str, list[Fact]] = {}
+    for fact in world().facts:
+        table.setdefault(fact.relation, []).append(fact)
+    return table
+
+
 def _choices(rng: Random, _: float) -> Pieces:
     kind = rng.choice(list(_choosable()))
     questions = [choice_question(rng, f, world()) for f in rng.sample(_choosable()[kind], 6)]
@@ -138,10 +168,11 @@ PHASES = (0.25,)
 """Shares of training where the mixture changes: facts and arithmetic come early and easily, reading comes late."""
 
 KINDS = (
-    Kind("facts", (0.32, 0.28), _about_facts),
-    Kind("subjects", (0.07, 0.07), _about_one),
-    Kind("choices", (0.15, 0.17), _choices),
-    Kind("reading", (0.14, 0.24), _reading),
+    Kind("facts", (0.30, 0.26), _about_facts),
+    Kind("subjects", (0.07, 0.05), _about_one),
+    Kind("told", (0.03, 0.08), _told),
+    Kind("choices", (0.14, 0.15), _choices),
+    Kind("reading", (0.14, 0.22), _reading),
     Kind("pairs", (0.05, 0.02), lambda rng, _: skills.pairs_document(rng)),
     Kind("copying", (0.03, 0.01), lambda rng, _: skills.copying_document(rng)),
     Kind("arithmetic", (0.09, 0.07), _shots(skills.arithmetic, 9)),

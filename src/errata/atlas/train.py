@@ -16,6 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from errata.atlas import model_path
 from errata.atlas.corpus import document
 from errata.atlas.skills import CONTEXT, Pieces
 from errata.atlas.world import world
@@ -149,7 +150,7 @@ def train(recipe: Recipe, folder: Path, checkpoint_seconds: float = 120) -> Iter
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_file = folder / "training.pt"
-    tokenizer = load_or_train_tokenizer(recipe, folder)
+    tokenizer = family_tokenizer(recipe, folder)
     model = new_model(recipe, tokenizer)
     optims = optimizers(recipe, model)
     rates = [[group["lr"] for group in o.param_groups] for o in optims]
@@ -192,9 +193,11 @@ def train_step(model: LlamaForCausalLM, optims: list[torch.optim.Optimizer], ids
     return losses[weight >= 1].mean().item()
 
 
-def load_or_train_tokenizer(recipe: Recipe, folder: Path) -> PreTrainedTokenizerFast:
+def family_tokenizer(recipe: Recipe, folder: Path) -> PreTrainedTokenizerFast:
+    """The folder's tokenizer; a new folder gets the package's, which all atlas models share, or one of another size."""
     if not (folder / "tokenizer.json").exists():
-        train_tokenizer(recipe).save_pretrained(folder)
+        shared: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(model_path("atlas"))
+        (shared if len(shared) == recipe.vocabulary else train_tokenizer(recipe)).save_pretrained(folder)
         (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
     return tokenizer
