@@ -2,7 +2,7 @@
 
 import pytest
 
-from errata.atlas.methods import EDITS, ORDERS, learn, page, plan
+from errata.atlas.methods import EDITS, ORDERS, learn, page, plan, rows
 from errata.atlas.world import cases
 from errata.errors import BadInput
 from errata.registry import editors
@@ -10,20 +10,25 @@ from errata.report.formats import Column, Table
 
 
 def test_every_method_is_run_in_every_order() -> None:
-    configs = plan(list(editors()), quick=False)
+    configs = plan(rows(), quick=False)
     assert {(c.method, c.seed) for c in configs} == {(name, order) for name in editors() for order in ORDERS}
+    assert {c.method for c in configs if c.preset} == {"grace", "kn", "mend", "pmet", "rome"}
+    assert [c.options for c in configs if c.method == "memit"] == [{}] * 3 + [{"history": True}] * 3
     assert all(c.edits == [0, *EDITS] and c.stop_at_collapse and c.batch == 1 for c in configs)
 
 
 def test_quick_is_smaller_and_variants_are_methods() -> None:
-    (config,) = plan(["rome:released"], quick=True)
+    (config,) = plan([("rome:released", {})], quick=True)
     assert (config.method, config.preset) == ("rome", "released") and max(config.edits) < max(EDITS)
 
 
-@pytest.mark.parametrize(("name", "words"), [("rmoe", "rome"), ("ft:released", "has none")])
-def test_what_is_no_method(name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [("rmoe", {}, "rome"), ("ft:released", {}, "has none"), ("memit", {"histroy": True}, "history")],
+)
+def test_what_is_no_method(name: str, options: dict[str, bool], words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        plan([name], quick=True)
+        plan([(name, options)], quick=True)
 
 
 def test_nothing_is_learned_from_edits_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

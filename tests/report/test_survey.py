@@ -10,9 +10,11 @@ from errata.report.results import Results, read_results
 from errata.report.survey import survey
 
 
-def order(root: Path, seed: int, works: float, kept: float, edits: tuple[int, ...] = (1, 10)) -> Results:
+def order(
+    root: Path, seed: int, works: float, kept: float, edits: tuple[int, ...] = (1, 10), **options: object
+) -> Results:
     tables = {0: probes(0, 0.0)} | {n: probes(n, works) | {"locality": rows("locality", 40, kept)} for n in edits}
-    config = config_of("memit", seed=seed, edits=[0, 1, 10], tasks=[], stop_at_collapse=True)
+    config = config_of("memit", seed=seed, edits=[0, 1, 10], tasks=[], stop_at_collapse=True, options=options)
     return read_results(write_run(root, config, tables, entries=entries("memit", edits[-1], 0.5, 1.0)))
 
 
@@ -22,6 +24,11 @@ def test_orders_are_pooled(tmp_path: Path) -> None:
     first = found.rows[0]
     assert first["efficacy"] == pytest.approx(0.75) and first["efficacy_low"] < 0.75 < first["efficacy_high"]
     assert first["seconds"] == pytest.approx(0.5) and not first["note"]
+
+
+def test_options_make_another_row(tmp_path: Path) -> None:
+    found = survey([order(tmp_path, 1, 1.0, 0.9, (1,)), order(tmp_path, 1, 1.0, 0.9, (1,), history=True)])
+    assert {row["method"] for row in found.rows} == {"MEMIT", "MEMIT, history: true"}
 
 
 def test_two_orders_tell_more_than_one(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every method on the same edits of the embedded world: what is run, and the page made of it. No torch here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import errata
 from errata.atlas.world import cases
@@ -19,16 +20,31 @@ PROBED = 50
 """Edits that are probed at a checkpoint."""
 
 
-def plan(methods: Sequence[str], quick: bool) -> list[RunConfig]:
-    """A run for each method and order, method by method. BadInput for an unknown method or variant."""
-    for name in methods:
-        if split_variant(name)[0] not in editors():
-            raise BadInput(unknown("method", name, editors(), "errata list methods"))
+Row = tuple[str, Mapping[str, Any]]
+"""A method or its variant, and its options."""
+
+BESIDE: Mapping[str, Sequence[Row]] = {
+    "memit": [("memit", {"history": True})],
+    **{name: [(f"{name}:released", {})] for name in ("grace", "kn", "mend", "pmet", "rome")},
+}
+"""MEMIT with its past keys, and the released code whose faults decide the results."""
+
+
+def rows() -> list[Row]:
+    """Every method, with what is set beside it behind it."""
+    return [row for name in editors() for row in ((name, {}), *BESIDE.get(name, ()))]
+
+
+def plan(rows: Sequence[Row], quick: bool) -> list[RunConfig]:
+    """A run for each row and order, row by row. BadInput for an unknown method, variant or option."""
+    for name, options in rows:
+        _check(name, options)
     return [
         RunConfig.model_validate(
             {
                 "model": "atlas",
                 "method": method,
+                "options": dict(options),
                 "data": "atlas",
                 "edits": list(QUICK_EDITS if quick else EDITS),
                 "seed": order,
@@ -37,14 +53,24 @@ def plan(methods: Sequence[str], quick: bool) -> list[RunConfig]:
                 "second_moment": {"corpus": "atlas"},
             }
         )
-        for method in methods
+        for method, options in rows
         for order in (QUICK_ORDERS if quick else ORDERS)
     ]
 
 
+def _check(method: str, options: Mapping[str, Any]) -> None:
+    name, _ = split_variant(method)
+    if name not in editors():
+        raise BadInput(unknown("method", name, editors(), "errata list methods"))
+    known = [option.name for option in editors()[name].options]
+    for option in options:
+        if option not in known:
+            raise BadInput(unknown(f"option of {name}", option, known, f"errata list methods {name}"))
+
+
 def learn(methods: Sequence[str], progress: Progress | None = None) -> None:
     """Train what must be trained beforehand, on edits that are made in no order; at once where that is done."""
-    trained = [name for name in methods if editors()[split_variant(name)[0]].beforehand == "training"]
+    trained = {name for method in methods if editors()[name := split_variant(method)[0]].beforehand == "training"}
     if not trained:
         return
     from errata.model.loading import load
@@ -52,8 +78,8 @@ def learn(methods: Sequence[str], progress: Progress | None = None) -> None:
 
     made = {case.request.id for order in ORDERS for case in cases(max(EDITS), seed=order)}
     others = [case for case in cases() if case.request.id not in made]
-    for name in trained:
-        train(load("atlas"), others, split_variant(name)[0], source="atlas, edits made in no order", progress=progress)
+    for name in sorted(trained):
+        train(load("atlas"), others, name, source="atlas, edits made in no order", progress=progress)
 
 
 def page(table: Table, quick: bool) -> str:

@@ -59,7 +59,11 @@ def _print(numbers: dict[str, Any], targets: dict[str, float]) -> None:
 def methods(
     chosen: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[METHOD]...", help="As `errata list methods` names them; default: all."),
+        typer.Argument(
+            metavar="[METHOD]...",
+            help="As `errata list methods` names them, options behind commas: memit,history=true. Default: all, and "
+            "their variants.",
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One order, up to 100 edits.")] = False,
     root: Annotated[Path, typer.Option(help="Folder of the runs; the same command again goes on there.")] = Path(
@@ -75,17 +79,17 @@ def methods(
 
     A method whose edits have destroyed the model goes no further.
     """
-    from errata.atlas.methods import learn, page, plan
+    from errata.atlas.methods import learn, page, plan, rows
+    from errata.cli.options import named_setting
     from errata.cli.run import perform
-    from errata.registry import editors
     from errata.report.formats import cell
     from errata.report.results import read_results
     from errata.report.survey import survey
 
-    names = chosen or list(editors())
-    configs = plan(names, quick)
+    wanted = [named_setting(text, "METHOD") for text in chosen] if chosen else rows()
+    configs = plan(wanted, quick)
     with progress() as bar:
-        learn(names, bar)
+        learn([name for name, _ in wanted], bar)
     folders = perform(configs, root, workers, threads=1)
     found = survey([read_results(folder.path) for folder in folders])
     if out is not None:

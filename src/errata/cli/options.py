@@ -44,8 +44,14 @@ def filter_setting(text: str | None) -> dict[str, Any] | None:
     """`rect,keep=0.4` as {"name": "rect", "keep": 0.4}. BadInput for a filter or an option that does not exist."""
     if text is None:
         return None
+    name, options = named_setting(text, "--filter")
+    return check_filter({"name": name, **options})
+
+
+def named_setting(text: str, option: str) -> tuple[str, dict[str, Any]]:
+    """`memit,history=true` as ("memit", {"history": True}). option: what the text was given to, for the error."""
     name, *pairs = text.split(",")
-    return check_filter({"name": name.strip(), **dict(_setting(pair, "--filter") for pair in pairs)})
+    return name.strip(), dict(_setting(pair, option) for pair in pairs)
 
 
 def _setting(pair: str, option: str = "--set") -> tuple[str, Any]:

@@ -1,5 +1,6 @@
 """Methods side by side after so many edits, each pooled over orders of the same edits. No torch here."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import chain
@@ -18,7 +19,7 @@ SHOWN = ("efficacy", "generalization", "locality", "retention")
 
 
 def survey(runs: Sequence[Results]) -> Table:
-    """One row for each method and number of edits; runs of one method differ in their order of the edits alone."""
+    """One row for each method, with its options, and number of edits; its runs differ in the order of edits alone."""
     shares = [(Column(name.capitalize(), "share", (name,)), _range(name)) for name in SHOWN]
     return Table(
         "methods",
@@ -45,8 +46,16 @@ def _range(name: str) -> Column:
 def _by_method(runs: Sequence[Results]) -> list[list[Results]]:
     groups: dict[str, list[Results]] = {}
     for run in runs:
-        groups.setdefault(run.method, []).append(run)
+        groups.setdefault(_title(run), []).append(run)
     return list(groups.values())
+
+
+def _title(run: Results) -> str:
+    """ "MEMIT, history: true"; a filter is named behind the method."""
+    config = run.resolved.config
+    clip = config.filter or {}
+    stated = [*config.options.items(), *((f"{clip['name']} {key}", clip[key]) for key in clip if key != "name")]
+    return ", ".join([method_title(run.method), *(f"{key}: {json.dumps(value)}" for key, value in stated)])
 
 
 def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
@@ -54,7 +63,7 @@ def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
     for edits in asked:
         there = [run for run in runs if edits in run.edited]
         fallen = [run for run in there if _collapsed(run, edits)]
-        row: dict[str, Any] = {"method": method_title(runs[0].method), "edits": edits, "orders": len(there)}
+        row: dict[str, Any] = {"method": _title(runs[0]), "edits": edits, "orders": len(there)}
         for name in SHOWN:
             found = [scores for run in there if (scores := run.get(edits, name)) is not None]
             if found:
