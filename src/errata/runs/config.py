@@ -226,7 +226,9 @@ ALWAYS_HASHED = frozenset(
 
 def run_name(config: RunConfig) -> str:
     """The folder's name: method, model, data and eight digits of the hash of everything else."""
-    told = ALWAYS_HASHED | {key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default}
+    told = ALWAYS_HASHED | {
+        key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default
+    }
     content = json.dumps(config.model_dump(mode="json", include=told - {"name"}), sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
