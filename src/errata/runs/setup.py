@@ -197,10 +197,16 @@ def _resolved(setup: Setup) -> Resolved:
         config=setup.config,
         editor=hyperparameters(setup.editor),
         model_fingerprint=setup.model.fingerprint(),
-        data_sha256=_digest([asdict(replace(case, source="")) for case in setup.cases]),
+        data_sha256=_digest([_told(case) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
     )
+
+
+def _told(case: EditCase) -> dict[str, Any]:
+    """All that a case says; what early cases could not say is left out where it is not said."""
+    later = ("kind", "aliases", "group")
+    return asdict(replace(case, source=""), dict_factory=lambda said: {k: v for k, v in said if v or k not in later})
 
 
 def _digest(value: Any) -> str:
