@@ -1,7 +1,6 @@
 """Tokens of prompts, targets and subjects: the traps of public editing code, with four kinds of tokenizer."""
 
 import copy
-import pickle
 
 import pytest
 import torch
@@ -252,10 +251,10 @@ def test_a_context_goes_before_the_users_words(chatting: PreTrainedTokenizerFast
     assert preceded_by("So. ", "The sky is") == "So. The sky is" and own_words("The sky is") == "The sky is"
 
 
-def test_a_chat_prompt_survives_copies_and_processes(chatting: PreTrainedTokenizerFast) -> None:
+def test_a_chat_prompt_survives_copies(chatting: PreTrainedTokenizerFast) -> None:
     prompt = chat_frame(chatting)("The sky is")
-    for again in (copy.deepcopy(prompt), pickle.loads(pickle.dumps(prompt))):
-        assert isinstance(again, ChatPrompt) and (again, again.start, again.end) == (prompt, prompt.start, prompt.end)
+    again = copy.deepcopy(prompt)
+    assert isinstance(again, ChatPrompt) and (again, again.start, again.end) == (prompt, prompt.start, prompt.end)
 
 
 def test_a_tokenizer_without_template_is_refused() -> None:

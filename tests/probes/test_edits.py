@@ -175,7 +175,7 @@ def test_earlier_edits_are_the_first_random_and_last_ones() -> None:
     assert len(set(found["random"])) == 100 and min(found["random"]) < 100 < max(found["random"]) - 800
     before = choose_earlier(500, 100, 3)["random"]
     assert {index for index in found["random"] if index < 500} <= set(before)
-    assert choose_earlier(3, 100, 3) == dict.fromkeys(("first", "random", "last"), [0, 1, 2])
+    assert choose_earlier(3, 100, 3) == {"first": [0, 1, 2], "random": [0, 1, 2], "last": [0, 1, 2]}
     assert choose_earlier(0, 100, 3) == choose_earlier(5, 0, 3) == {}
 
 

@@ -74,7 +74,7 @@ def test_edits_and_probes_each_choose(
 def test_auto_is_off_without_a_template_and_true_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
     run = RunDir(start(make_config(edits=[0]), tmp_path))
     assert read_resolved(run).config.chat_template == ChatTemplate(edits=False, probes=False)
-    with pytest.raises(BadInput, match="no chat template.*chat_template: auto"):
+    with pytest.raises(BadInput, match=r"no chat template.*chat_template: auto"):
         start(make_config(edits=[0], chat_template=True), tmp_path)
 
 

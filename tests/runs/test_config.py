@@ -175,5 +175,5 @@ def test_several_orders_in_one_file_are_a_run_each(tmp_path: Path) -> None:
 def test_seeds_are_a_list_and_no_seed(tmp_path: Path, lines: str) -> None:
     with pytest.raises(BadInput, match=r"seeds is .*\[0, 1, 2\]"):
         load_configs(_file(tmp_path, f"model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\n{lines}\n"))
-    with pytest.raises(BadInput, match="seed: .*found 'a'"):
+    with pytest.raises(BadInput, match=r"seed: .*found 'a'"):
         load_configs(_file(tmp_path, "model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\nseeds: [a]\n"))
