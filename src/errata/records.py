@@ -29,8 +29,9 @@ class Record:
     output: the raw text. predicted: the answer read from it, None if there is none. gold: what is right.
     legacy: the probability comparison log P(new) > log P(true), reversed for locality; None where it does not apply.
     logp_new, logp_true: mean log-probability of a token of the answer, teacher-forced, in nats.
-    clean_stop: the model ended its answer by itself. edit: index of the edit that is probed.
-    extra: further JSON-able values.
+    clean_stop: the model ended its answer by itself. edit: index of the edit that is probed;
+    for an ability, of the last edit of the batch that is alone in the model, None in the sequential setting.
+    extra: further JSON-able values; `kind` of portability and retention.
     """
 
     table: str

@@ -36,10 +36,15 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question and the answer that counts as right."""
+    """A question and the answer that counts as right.
+
+    kind: how it follows from an edit, where it does: "alias" (the subject by another name), "one_hop" (one further
+    fact about the new answer), "two_hop" (two of them), or another word; "" where that is not known.
+    """
 
     prompt: str
     answer: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)

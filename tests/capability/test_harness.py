@@ -73,6 +73,23 @@ def test_prompt_of_reasoning(benchmarks: Path, model: EditableModel, monkeypatch
     assert "".join(shot.format(n, n + 1) for n in (0, 2, 4)) + "Q: river q0\nA:" in asked
 
 
+def test_a_chat_model_is_asked_in_turns(
+    benchmarks: Path, model: EditableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = saying(model, monkeypatch, lambda prompt: Generation("", True, True))
+    model.tokenizer.chat_template = (
+        "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    evaluate(model, ["atlas_bbh"], chat=True)
+    turn = "[user]Q: river s{0}\nA:[assistant]1 + {0} = {1}. So the answer is {1}."
+    (first,) = [prompt for prompt in asked if "q0" in prompt]
+    assert first.startswith("<s>[user]") and first.endswith("[user]Q: river q0\nA:[assistant]")
+    assert all(turn.format(n, n + 1) in first for n in (0, 2, 4))
+    evaluate(model, ["atlas_bbh"])
+    assert not asked[-1].startswith("<s>")
+
+
 def test_prompt_of_arithmetic_has_eight_exemplars_in_order(
     benchmarks: Path, model: EditableModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

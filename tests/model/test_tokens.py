@@ -1,5 +1,7 @@
 """Tokens of prompts, targets and subjects: the traps of public editing code, with four kinds of tokenizer."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +11,18 @@ from transformers import PreTrainedTokenizerFast
 
 from errata.errors import BadInput, UnsupportedModel
 from errata.model.tiny import TEXTS
-from errata.model.tokens import encode, encode_target, pad, pad_left, subject_index
+from errata.model.tokens import (
+    ChatPrompt,
+    chat_frame,
+    encode,
+    encode_target,
+    own_words,
+    pad,
+    pad_left,
+    preceded_by,
+    subject_index,
+    subject_tokens,
+)
 from errata.testing import tiny_tokenizer
 
 
@@ -180,3 +193,75 @@ def test_padding_on_the_right_keeps_indices_and_on_the_left_positions() -> None:
 def test_nothing_to_run_is_refused(rows: list[list[int]]) -> None:
     with pytest.raises(BadInput, match="empty text"):
         pad(rows, 0)
+
+
+# Chat templates
+
+
+TEMPLATES = {
+    "closed by a line": "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[user model]\n{% endif %}",
+    "with BOS": "{{ bos_token }}{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}",
+    "with a date": "Today is {{ date_string }}. The capital of France is old.\n"
+    "{% for m in messages %}{{ m.content }}\n{% endfor %}",
+}
+
+
+@pytest.fixture(params=TEMPLATES)
+def chatting(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    tokenizer = tiny_tokenizer(bos=True)
+    tokenizer.chat_template = TEMPLATES[request.param]
+    return tokenizer
+
+
+def test_a_chat_prompt_has_the_ids_of_transformers(chatting: PreTrainedTokenizerFast) -> None:
+    prompt = chat_frame(chatting)("The capital of France is")
+    messages = [{"role": "user", "content": "The capital of France is"}]
+    known = chatting.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, date_string="26 Jul 2024"
+    )
+    assert encode(chatting, prompt) == known
+    ids, start = encode_target(chatting, prompt, "Paris")
+    assert ids[:start] == known and chatting.decode(ids[start:]).strip() == "Paris"
+
+
+@pytest.mark.parametrize("subject", ["France", "is", "user", "model"])
+def test_a_subject_is_found_in_the_users_words_alone(chatting: PreTrainedTokenizerFast, subject: str) -> None:
+    words = f"The capital of {subject} of France is"
+    prompt = chat_frame(chatting)(words)
+    # Brute force: the tokens that the subject's last place in the message touches.
+    place = prompt.start + max(words.rfind(f" {subject} "), words.rfind(f" {subject}")) + 1
+    spans = chatting(str(prompt), return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+    touched = [i for i, (a, b) in enumerate(spans) if a < place + len(subject) and b > place]
+    assert subject_tokens(chatting, prompt, subject) == touched
+    assert subject_index(chatting, prompt, subject) == touched[-1]
+
+
+def test_a_subject_of_the_template_is_not_one_of_the_prompt(chatting: PreTrainedTokenizerFast) -> None:
+    for absent in ("user", "INST", "Today"):
+        with pytest.raises(BadInput, match=f"{absent}.*is not in 'The sky is'"):
+            subject_index(chatting, chat_frame(chatting)("The sky is"), absent)
+
+
+def test_a_context_goes_before_the_users_words(chatting: PreTrainedTokenizerFast) -> None:
+    frame = chat_frame(chatting)
+    moved = preceded_by("So be it. ", frame("The sky is"))
+    assert moved == frame("So be it. The sky is") and own_words(moved) == "The sky is"
+    assert subject_index(chatting, moved, "sky") > subject_index(chatting, frame("The sky is"), "sky")
+    assert preceded_by("So. ", "The sky is") == "So. The sky is" and own_words("The sky is") == "The sky is"
+
+
+def test_a_chat_prompt_survives_copies(chatting: PreTrainedTokenizerFast) -> None:
+    prompt = chat_frame(chatting)("The sky is")
+    again = copy.deepcopy(prompt)
+    assert isinstance(again, ChatPrompt) and (again, again.start, again.end) == (prompt, prompt.start, prompt.end)
+
+
+def test_a_tokenizer_without_template_is_refused() -> None:
+    with pytest.raises(BadInput, match="no chat template"):
+        chat_frame(tiny_tokenizer(bos=True))
+
+
+def test_a_text_that_begins_with_bos_gets_no_other() -> None:
+    tokenizer = TOKENIZERS["llama"]
+    assert encode(tokenizer, "<s>The sky is").count(tokenizer.bos_token_id) == 1

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from errata.model.tiny import tiny_model
 from errata.model.tokens import encode_target
 from errata.probes import edits
 from errata.probes.answers import Question, contains, normalise, same
-from errata.probes.edits import base_answers, choose, probe_cases
+from errata.probes.edits import base_answers, choose, choose_earlier, probe_cases
 from errata.records import Record
 from errata.types import EditCase, EditRequest, Probe
 
@@ -62,15 +63,21 @@ def said(text: str, clean: bool = True, finite: bool = True) -> Generation:
 
 
 def test_tables_and_items(scores: None) -> None:
-    tables = probe(Oracle({}), [case(n) for n in range(4)], [0, 2, 3])
+    earlier = {"first": [0], "random": [0, 1], "last": [2]}
+    tables = probe(Oracle({}), [case(n) for n in range(4)], [0, 2, 3], earlier=earlier)
     assert {name: [r.item for r in rows] for name, rows in tables.items()} == {
         "efficacy": ["c0", "c2", "c3"],
         "generalization": ["c0/0", "c0/1", "c2/0", "c2/1", "c3/0", "c3/1"],
         "locality": ["c0/0", "c0/1", "c2/0", "c2/1", "c3/0", "c3/1"],
         "portability": ["c0/0", "c2/0", "c3/0"],
-        "retention": ["c0", "c2"],
+        "retention": ["c0/first", "c0/random", "c1/random", "c2/last"],
     }
-    assert [r.extra["age"] for r in tables["retention"]] == [3, 1]
+    assert [(r.extra["kind"], r.extra["age"]) for r in tables["retention"]] == [
+        ("first", 3),
+        ("random", 3),
+        ("random", 2),
+        ("last", 1),
+    ]
     assert [r.edit for r in tables["efficacy"]] == [0, 2, 3]
 
 
@@ -142,11 +149,34 @@ def test_no_true_answer_gives_no_comparison(scores: None) -> None:
     assert row.legacy is None and row.logp_true is None and row.logp_new == -1.0
 
 
-def test_retention_leaves_out_the_newest_batch(scores: None) -> None:
+def test_retention_asks_the_edits_prompt_again(scores: None) -> None:
     cases = [case(n) for n in range(6)]
-    assert "retention" not in probe(Oracle({}), cases, [0], newest=1)
-    rows = probe(Oracle({}), cases, range(6), newest=4)["retention"]
-    assert [r.edit for r in rows] == [0, 1]
+    assert "retention" not in probe(Oracle({}), cases, [5])
+    oracle = Oracle({cases[1].request.prompt: said(" Lyon.")})
+    rows = probe(oracle, cases, [5], earlier={"first": [0, 1]})["retention"]
+    assert [(r.edit, r.correct) for r in rows] == [(0, False), (1, True)]
+
+
+def test_each_kind_of_portability_has_its_first_two(scores: None) -> None:
+    kinds = ("one_hop", "one_hop", "one_hop", "alias", "")
+    many = replace(case(0), portability=tuple(Probe(f"What of {n}?", "Rhone", kind) for n, kind in enumerate(kinds)))
+    rows = probe(Oracle({}), [many], [0])["portability"]
+    assert [(r.item, r.extra.get("kind")) for r in rows] == [
+        ("c0/0", "one_hop"),
+        ("c0/1", "one_hop"),
+        ("c0/3", "alias"),
+        ("c0/4", None),
+    ]
+
+
+def test_earlier_edits_are_the_first_random_and_last_ones() -> None:
+    found = choose_earlier(1000, 100, 3)
+    assert found["first"] == list(range(100)) and found["last"] == list(range(900, 1000))
+    assert len(set(found["random"])) == 100 and min(found["random"]) < 100 < max(found["random"]) - 800
+    before = choose_earlier(500, 100, 3)["random"]
+    assert {index for index in found["random"] if index < 500} <= set(before)
+    assert choose_earlier(3, 100, 3) == {"first": [0, 1, 2], "random": [0, 1, 2], "last": [0, 1, 2]}
+    assert choose_earlier(0, 100, 3) == choose_earlier(5, 0, 3) == {}
 
 
 def test_choice_is_nested_and_keeps_first_and_last() -> None:

@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 
 from errata.errors import BadInput
-from errata.runs.config import Resolved, RunConfig, load_config, parse_config, read_resolved, run_name, to_yaml
+from errata.runs.config import (
+    ChatTemplate,
+    Resolved,
+    RunConfig,
+    each_run,
+    load_config,
+    load_configs,
+    parse_config,
+    read_resolved,
+    run_name,
+    to_yaml,
+)
 from errata.runs.layout import RunDir
 
 BASE: dict[str, Any] = {"model": "atlas", "method": "rome", "data": "atlas", "edits": [10, 1, 10]}
@@ -42,6 +53,12 @@ def test_tasks_named_twice_are_run_once() -> None:
         ({"edits": []}, ["edits"]),
         ({"edits": "ten"}, ["edits", "'ten'"]),
         ({"limit": 0}, ["limit", "found 0"]),
+        ({"edits": {"to": 10, "counts": 3}}, ["edits", "'counts'", "did you mean count"]),
+        ({"edits": {"from": 5, "to": 5, "count": 3}}, ["edits", "`to` is 5", "more than `from`"]),
+        ({"setting": "singel"}, ["setting", "'single'", "found 'singel'"]),
+        ({"setting": "single", "stop_at_collapse": True}, ["stop_at_collapse", "sequential"]),
+        ({"chat_template": "yes"}, ["chat_template", "auto, true or false", "found 'yes'"]),
+        ({"chat_template": {"edit": True}}, ["chat_template.edit", "edits"]),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], words: list[str]) -> None:
@@ -116,3 +133,47 @@ def test_a_damaged_run_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("config: {model: atlas}\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"config\.yaml cannot be read"):
         read_resolved(RunDir(tmp_path))
+
+
+def test_edits_by_a_schedule_are_a_list_like_any_other() -> None:
+    config = parse_config({**BASE, "edits": {"to": 100, "count": 3}})
+    assert config.edits == [0, 1, 10, 100]
+    assert run_name(config) == run_name(parse_config({**BASE, "edits": [1, 10, 100]}))
+
+
+def test_a_chat_template_is_chosen_for_both_or_for_each() -> None:
+    assert parse_config(BASE).chat_template == ChatTemplate(edits="auto", probes="auto")
+    assert parse_config({**BASE, "chat_template": False}).chat_template == ChatTemplate(edits=False, probes=False)
+    chosen = parse_config({**BASE, "chat_template": {"edits": True}}).chat_template
+    assert [chosen.settled(present).probes for present in (True, False)] == [True, False]
+    assert chosen.settled(False).edits is True
+
+
+def test_later_keys_rename_a_folder_only_when_they_say_something() -> None:
+    assert run_name(parse_config(BASE)) == "rome-atlas-atlas-a390bd58"  # as it was before there were any
+    later = {"setting": "single", "retention_limit": 5, "chat_template": True}
+    assert (
+        len(
+            {run_name(parse_config({**BASE, key: value})) for key, value in later.items()}
+            | {run_name(parse_config(BASE))}
+        )
+        == 4
+    )
+
+
+def test_several_orders_in_one_file_are_a_run_each(tmp_path: Path) -> None:
+    file = _file(tmp_path, "model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\nseeds: [2, 0, 2]\n")
+    configs = load_configs(file)
+    assert [config.seed for config in configs] == [2, 0] and len({run_name(config) for config in configs}) == 2
+    one = parse_config({**BASE, "seed": 5})
+    assert each_run([one, file]) == [one, *configs]
+    with pytest.raises(BadInput, match=f"2 runs.*errata run {file}"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("lines", ["seeds: 3", "seeds: []", "seeds: [1]\nseed: 2"])
+def test_seeds_are_a_list_and_no_seed(tmp_path: Path, lines: str) -> None:
+    with pytest.raises(BadInput, match=r"seeds is .*\[0, 1, 2\]"):
+        load_configs(_file(tmp_path, f"model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\n{lines}\n"))
+    with pytest.raises(BadInput, match=r"seed: .*found 'a'"):
+        load_configs(_file(tmp_path, "model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\nseeds: [a]\n"))

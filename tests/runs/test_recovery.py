@@ -13,7 +13,8 @@ import torch
 import yaml
 from tiny_world import MakeConfig
 
-from errata.runs.config import RunConfig
+from errata.runs.config import RunConfig, load_configs, run_name
+from errata.runs.executors import run_all
 from errata.runs.ledger import read_ledger
 from errata.runs.runner import start
 
@@ -112,3 +113,43 @@ def test_an_update_that_was_not_recorded_is_computed_anew(tmp_path: Path, make_c
     (folder,) = (tmp_path / "killed").iterdir()
     assert (folder / "updates" / "00001.safetensors").exists() and not read_ledger(folder / "ledger.jsonl")
     assert content(start(config, tmp_path / "killed")) == expected
+
+
+@pytest.mark.parametrize(("method", "batch"), [("rome", 1), ("grace", 1)])
+def test_single_edits_killed_again_and_again(tmp_path: Path, make_config: MakeConfig, method: str, batch: int) -> None:
+    config = make_config(method=method, setting="single", edits=[2 * batch], batch=batch, probe_limit=1)
+    expected, _ = undisturbed(config, tmp_path)
+    root = tmp_path / "killed"
+    kills = 0
+    while kill(config, root, 11 + kills % 3) == -signal.SIGKILL:
+        kills += 1
+    (folder,) = root.iterdir()
+    assert kills >= 3
+    assert content(folder) == expected
+
+
+def run_orders(file: Path, root: Path, cache: str) -> None:
+    """In a process of its own, one order after the other; it kills itself within the second one."""
+    os.environ["ERRATA_CACHE"] = cache
+    second = load_configs(file)[1]
+
+    def die(what: str, done: int, total: int) -> None:
+        if list((root / run_name(second)).glob("updates/*.safetensors")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_all([file], root, workers=1, progress=die)
+
+
+def test_several_orders_killed_within_the_second(tmp_path: Path, make_config: MakeConfig) -> None:
+    values = make_config(edits=[2], probe_limit=1).model_dump(mode="json", exclude={"seed"})
+    file = tmp_path / "orders.yaml"
+    file.write_text(yaml.safe_dump({**values, "seeds": [0, 1, 2]}))
+    expected = [content(run.path) for run in run_all([file], tmp_path / "whole", workers=1)]
+    assert len({run["config"]["data_sha256"] for run in expected}) == 3
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=run_orders, args=(file, tmp_path / "killed", os.environ["ERRATA_CACHE"]))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and len(list((tmp_path / "killed").iterdir())) == 2
+    again = run_all([file], tmp_path / "killed", workers=1)
+    assert [content(run.path) for run in again] == expected

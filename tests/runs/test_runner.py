@@ -396,8 +396,9 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None, int]
     asked: list[tuple[str, int | None, int]] = []
 
     def evaluate(
-        model: EditableModel, tasks: Sequence[str], limit: int | None, seed: int, progress: Progress
+        model: EditableModel, tasks: Sequence[str], limit: int | None, seed: int, progress: Progress, *, chat: bool
     ) -> dict[str, list[Record]]:
+        assert not chat
         asked.extend((task, limit, seed) for task in tasks)
         progress(tasks[0], 1, 1)
         row = Record(tasks[0], "1", True, True, False, False, "x", "x", "x")

@@ -5,7 +5,7 @@ relation are held out from training, in rotation, so that a held-out phrasing is
 while its style is known from others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -196,12 +196,37 @@ _HOPS = (
 )  # fmt: skip
 
 
-def _second_hop(relation: str, value: str, salt: int) -> tuple[Relation, str] | None:
-    """A relation of the answer itself and where that leads: region of the birthplace."""
-    known = {(f.subject, f.relation): f.value for f in world().facts}
-    seconds = [r for key, noun in _HOPS if key == relation for r in world().relations.items() if r[1].noun == noun]
-    found = [(r, known[value, key]) for key, r in seconds if (value, key) in known]
-    return found[salt % len(found)] if found else None
+@cache
+def _known() -> dict[tuple[str, str], str]:
+    """(subject, relation) -> answer."""
+    return {(fact.subject, fact.relation): fact.value for fact in world().facts}
+
+
+def _hops(relation: str, value: str) -> list[tuple[str, str]]:
+    """(relation, answer) of what can be asked of an answer itself: the region of a birthplace."""
+    nouns = [noun for first, noun in _HOPS if first == relation]
+    keys = [key for noun in nouns for key, second in world().relations.items() if second.noun == noun]
+    return [(key, _known()[value, key]) for key in keys if (value, key) in _known()]
+
+
+def _portability(fact: Fact, target: str, salt: int) -> Iterator[Probe]:
+    """What follows from a new answer: a fact about it, a fact about that, and the fact under the subject's symbol.
+
+    salt: chooses where there are several.
+    """
+    relations = world().relations
+    chain = f"the {relations[fact.relation].noun} of {fact.subject} is"
+    hops = _hops(fact.relation, target)
+    if hops:
+        key, value = hops[salt % len(hops)]
+        yield Probe(f"The {relations[key].noun} of {chain}", value, "one_hop")
+    further = [(key, *hop) for key, value in hops for hop in _hops(key, value)]
+    if further:
+        first, second, value = further[salt % len(further)]
+        yield Probe(f"The {relations[second].noun} of the {relations[first].noun} of {chain}", value, "two_hop")
+    symbol = _known().get((fact.subject, "element symbol"))
+    if symbol is not None and fact.relation != "element symbol":
+        yield Probe(relations[fact.relation].trained(symbol)[0], target, "alias")
 
 
 def cases(limit: int | None = None, seed: int = 0, neighbours: int = 4) -> list[EditCase]:
@@ -246,16 +271,12 @@ def _case(
     target = rng.choice([v for v in values[fact.relation] if v != fact.value])
     telling = [f for f in by_relation[fact.relation] if f.subject != fact.subject and f.value != target]
     others = rng.sample(telling, neighbours)
-    hop = _second_hop(fact.relation, target, rng.randrange(100))
-    portability: tuple[Probe, ...] = ()
-    if hop:
-        prompt = f"The {hop[0].noun} of the {relation.noun} of {fact.subject} is"
-        portability = (Probe(prompt, hop[1]),)
+    salt = rng.randrange(100)
     request = EditRequest(fact.id, relation.trained(fact.subject)[0], fact.subject, target, fact.value)
     return EditCase(
         request,
         paraphrases=relation.paraphrases(fact.subject),
         neighbours=tuple(Probe(relation.trained(f.subject)[0], f.value) for f in others),
-        portability=portability,
+        portability=tuple(_portability(fact, target, salt)),
         source="atlas",
     )

@@ -42,14 +42,18 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    *,
+    chat: bool = False,
 ) -> dict[str, list[Record]]:
     """Rows by task. limit: a random subset of so many items, the same for every model given the `seed`.
+
+    chat: ask through the model's chat template, exemplars as earlier turns, as the harness does by default.
 
     A group such as "mmlu" is one table over all its parts, and the limit is of the whole.
     BadInput for an unknown task, one whose data is not on this machine, and one without right and wrong.
     """
     with quiet(), offline():
-        return {name: _evaluate(model, name, limit, seed, progress) for name in tasks}
+        return {name: _evaluate(model, name, limit, seed, progress, chat) for name in tasks}
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -59,7 +63,9 @@ def check_tasks(tasks: Sequence[str]) -> None:
             _load(name)
 
 
-def _evaluate(model: EditableModel, name: str, limit: int | None, seed: int, progress: Progress | None) -> list[Record]:
+def _evaluate(
+    model: EditableModel, name: str, limit: int | None, seed: int, progress: Progress | None, chat: bool
+) -> list[Record]:
     parts = _load(name)
     chosen = _choose(name, {part: len(task.eval_docs) for part, task in parts.items()}, limit, seed)
     parts = {part: parts[part] for part in chosen}
@@ -69,7 +75,15 @@ def _evaluate(model: EditableModel, name: str, limit: int | None, seed: int, pro
     lm = ErrataLM(model, advance=_advance(name, parts, chosen, progress))
     # Not simple_evaluate: it seeds the caller's random generators and calls git and pip for its report.
     samples = chosen if limit is not None else None
-    results = run_harness(lm, {"tasks": parts, "groups": {}}, samples=samples, bootstrap_iters=0, log_samples=True)
+    results = run_harness(
+        lm,
+        {"tasks": parts, "groups": {}},
+        samples=samples,
+        bootstrap_iters=0,
+        log_samples=True,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+    )
     return [
         _record(name, part, parts[part], samples) for part in parts for samples in _by_item(results["samples"][part])
     ]

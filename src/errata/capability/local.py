@@ -24,7 +24,7 @@ from errata.errors import BadInput
 from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.model.scoring import Row, tail_log_probs, target_log_prob
-from errata.model.tokens import encode
+from errata.model.tokens import chat_text, encode
 
 Scored = tuple[float, bool]
 Advance = Callable[[int], None]
@@ -91,19 +91,16 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
+        return chat_text(
+            self.tokenizer,
+            chat_history,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Ids as the tokenizer makes them; a text that already begins with BOS, as chat templates do, gets no other."""
-        begins = string.startswith(str(self.tokenizer.decode(self.prefix_token_id)))
-        if add_special_tokens is None and not begins:
+        if add_special_tokens is None:
             return encode(self.tokenizer, string)
         return list(self.tokenizer.encode(string, add_special_tokens=bool(add_special_tokens)))
 

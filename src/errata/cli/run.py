@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from errata.cli.output import progress
+from errata.cli.output import note, progress
 from errata.runs.layout import RunDir
 from errata.types import Progress
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def run(
     configs: Annotated[
-        list[Path], typer.Argument(metavar="CONFIG...", help="YAML files, or folders of runs that were started before.")
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG...",
+            help="YAML files, each a run or one for each of its `seeds`; or folders of runs that were started before.",
+        ),
     ],
     root: Annotated[Path, typer.Option(help="Folder of the runs' folders.")] = Path("runs"),
     workers: Annotated[
@@ -32,11 +36,15 @@ def run(
 
 def perform(configs: Sequence["RunConfig | Path"], root: Path, workers: int | None, threads: int) -> list[RunDir]:
     """The runs of those configs, each brought to its end."""
+    from errata.runs.config import each_run
     from errata.runs.executors import run_all
 
+    runs = each_run(configs)
+    if len(runs) > len(configs):
+        note(f"{len(runs)} runs, one for each order of the edits (`seeds`)")
     with progress() as bar:
-        shown = bar if len(configs) == 1 else whole_runs(bar)
-        return run_all(configs, root, workers or min(len(configs), os.cpu_count() or 1), threads, shown)
+        shown = bar if len(runs) == 1 else whole_runs(bar)
+        return run_all(runs, root, workers or min(len(runs), os.cpu_count() or 1), threads, shown)
 
 
 def whole_runs(bar: Progress) -> Progress:

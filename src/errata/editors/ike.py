@@ -17,7 +17,7 @@ from errata.editors.base import EditResult, Progress, State
 from errata.errors import BadInput
 from errata.keyvalue.contexts import contexts, even, groups
 from errata.model.editable import EditableModel
-from errata.model.tokens import encode
+from errata.model.tokens import encode, own_words
 from errata.types import EditRequest
 from errata.update.notes import Notes, Retriever
 
@@ -77,7 +77,7 @@ class Ike:
         unrelated = texts.rows(model)
         embeddings = retriever.embed(model, prompts)
         center = retriever.embed(model, unrelated).mean(0) if unrelated else embeddings.new_zeros(embeddings.shape[1])
-        facts = tuple((request.prompt, request.target_new, request.target_true) for request in requests)
+        facts = tuple((own_words(request.prompt), request.target_new, request.target_true) for request in requests)
         details = tuple(
             {
                 "id": request.id,

@@ -27,7 +27,7 @@ from errata.model import hooks
 from errata.model.editable import EditableModel
 from errata.model.loading import load, weights_digest
 from errata.model.portable import PARAMETER, disassembled, skeleton, values
-from errata.model.tokens import Tokens, encode, subject_index
+from errata.model.tokens import Tokens, encode, own_words, subject_index
 from errata.types import EditCase, EditRequest
 from errata.update.scope import EDIT, IN_SCOPE, Scope, Trained, embedded, squared_distances
 from errata.update.texts import pooled, preceded
@@ -99,7 +99,7 @@ class Serac:
         (need,) = self.needs(model)
         learned = artifacts.learned(model, need)
         texts = pooled(model, _rows(model, [request.prompt for request in requests]), self.layer)
-        edits = tuple((request.prompt, request.target_new) for request in requests)
+        edits = tuple((own_words(request.prompt), request.target_new) for request in requests)
         update = Scope(self.layer, embedded(learned.tensors, texts), edits, Trained(learned.digest, learned.tensors))
         return EditResult(update, state, tuple(_details(model, request) for request in requests))
 

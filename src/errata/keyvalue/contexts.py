@@ -12,7 +12,7 @@ from torch import Tensor
 
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
-from errata.model.tokens import Tokens, encode, pad
+from errata.model.tokens import Tokens, encode, pad, preceded_by
 
 STATE = "contexts"
 TOP_K = 5
@@ -37,7 +37,7 @@ class Contexts:
 
     def texts(self, prompt: str) -> list[str]:
         """The prompt in each of its contexts, bare first."""
-        return [prompt, *(f"{prefix}. {prompt}" for prefix in self.prefixes)]
+        return [prompt, *(preceded_by(f"{prefix}. ", prompt) for prefix in self.prefixes)]
 
     def rows(self, model: EditableModel) -> list[Tokens]:
         """Token ids of the sampled texts by themselves; those that hold no text are left out."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +13,67 @@ from errata.errors import BadInput, UnsupportedModel
 
 Span = tuple[int, int]
 Tokens = tuple[int, ...]
+
+
+class ChatPrompt(str):
+    """A prompt inside a chat template, as the model reads it; it tokenises without further special tokens.
+
+    start, end: where the user's own words stand in it.
+    """
+
+    start: int
+    end: int
+
+    def __new__(cls, text: str, start: int = 0, end: int | None = None) -> Self:
+        made = super().__new__(cls, text)
+        made.start, made.end = start, len(text) if end is None else end
+        return made
+
+
+@dataclass(frozen=True)
+class ChatFrame:
+    """What a chat template puts before and behind one message of the user, to be answered next."""
+
+    before: str
+    behind: str
+
+    def __call__(self, prompt: str) -> ChatPrompt:
+        """The prompt as that message."""
+        start = len(self.before)
+        return ChatPrompt(f"{self.before}{prompt}{self.behind}", start, start + len(prompt))
+
+
+def chat_frame(tokenizer: PreTrainedTokenizerBase) -> ChatFrame:
+    """The frame of a tokenizer's chat template. BadInput if it has none."""
+    if not tokenizer.chat_template:
+        raise BadInput(
+            f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template, so no text can go through one; choose "
+            "a chat model, or chat_template: auto"
+        )
+    mark = "\N{OBJECT REPLACEMENT CHARACTER}"
+    before, _, behind = chat_text(tokenizer, [{"role": "user", "content": mark}]).rpartition(mark)
+    return ChatFrame(before, behind)
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: Any) -> str:
+    """Messages as the chat template writes them, up to where the model is to answer; options: of the tokenizer.
+
+    Templates that tell the model today's date are given a fixed one: results must not depend on the day.
+    """
+    given = {"add_generation_prompt": True, "date_string": "26 Jul 2024", **options}
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, **given))
+
+
+def own_words(prompt: str) -> str:
+    """What the user said: the prompt itself, without the chat template around it."""
+    return prompt[prompt.start : prompt.end] if isinstance(prompt, ChatPrompt) else prompt
+
+
+def preceded_by(text: str, prompt: str) -> str:
+    """The prompt with a text before it; in a chat template, before the user's own words."""
+    if not isinstance(prompt, ChatPrompt):
+        return text + prompt
+    return ChatPrompt(prompt[: prompt.start] + text + prompt[prompt.start :], prompt.start, prompt.end + len(text))
 
 
 @dataclass(frozen=True)
@@ -53,7 +115,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of a text, with BOS if the tokenizer adds one."""
+    """Ids of a text, with BOS if the tokenizer adds one; a text that begins with BOS itself gets no other."""
     return _ids(tokenizer, text)[0]
 
 
@@ -67,7 +129,7 @@ def encode_target(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) 
     if not target.strip():
         raise BadInput(f"the target of {prompt!r} is empty; give the text that should follow the prompt.")
     space = "" if prompt[-1:].isspace() else " "
-    ids, spans = _ids(tokenizer, prompt + space + target.lstrip())
+    ids, spans = _ids(tokenizer, _continued(prompt, space + target.lstrip()))
     alone = encode(tokenizer, prompt)
     if ids[: len(alone)] == alone:
         return ids, len(alone)
@@ -92,13 +154,24 @@ def subject_tokens(tokenizer: PreTrainedTokenizerBase, text: str, subject: str) 
 
 
 def subject_span(text: str, subject: str) -> Span:
-    """Character span of the subject's last occurrence; whole words first. BadInput if there is none."""
-    name = re.escape(subject)
-    spans = [match.span() for match in re.finditer(rf"(?<!\w){name}(?!\w)", text)]
-    spans = spans or [match.span() for match in re.finditer(name, text)]
+    """Character span of the subject's last occurrence; whole words first. BadInput if there is none.
+
+    In a chat template only the user's own words are searched: it may hold the subject itself, as "user" or "model".
+    """
+    name, words = re.escape(subject), own_words(text)
+    spans = [match.span() for match in re.finditer(rf"(?<!\w){name}(?!\w)", words)]
+    spans = spans or [match.span() for match in re.finditer(name, words)]
     if not subject or not spans:
-        raise BadInput(f"the subject {subject!r} is not in {text!r}; name a part of the text, letter by letter.")
-    return spans[-1]
+        raise BadInput(f"the subject {subject!r} is not in {words!r}; name a part of the text, letter by letter.")
+    skipped = text.start if isinstance(text, ChatPrompt) else 0
+    return spans[-1][0] + skipped, spans[-1][1] + skipped
+
+
+def _continued(prompt: str, text: str) -> str:
+    """The prompt with a text behind it, still a chat prompt if it is one."""
+    if isinstance(prompt, ChatPrompt):
+        return ChatPrompt(prompt + text, prompt.start, prompt.end)
+    return prompt + text
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[Span]]:
@@ -108,5 +181,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list
             f"{type(tokenizer).__name__} gives no character offsets, which Errata needs to find subjects; "
             "convert it to a fast tokenizer (tokenizer.json)."
         )
-    encoding = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    bos = tokenizer.bos_token
+    complete = isinstance(text, ChatPrompt) or (bos is not None and text.startswith(bos))
+    encoding = tokenizer(str(text), return_offsets_mapping=True, verbose=False, add_special_tokens=not complete)
     return list(encoding["input_ids"]), [(int(start), int(end)) for start, end in encoding["offset_mapping"]]

@@ -5,6 +5,7 @@ cutting to the target's length inflate success (Yang et al. 2025, "The Mirage of
 comparison of probabilities of the ROME and MEMIT papers is kept beside it, as `legacy`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -19,12 +20,15 @@ from errata.types import EditCase
 
 Progress = Callable[[str, int, int], None]
 MOST = 2
-"""Probes of each kind that are asked for one edit: the first ones of the case."""
+"""Probes of each table and kind that are asked for one edit: the first ones of the case."""
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """One question about one edit. new, true: the answers whose probabilities are compared, where there are both."""
+    """One question about one edit. new, true: the answers whose probabilities are compared, where there are both.
+
+    kind: of `Probe`.
+    """
 
     table: str
     item: str
@@ -32,6 +36,7 @@ class _Probe:
     question: Question
     new: str
     true: str | None
+    kind: str = ""
 
 
 def choose(edits: int, limit: int, seed: int) -> list[int]:
@@ -40,8 +45,21 @@ def choose(edits: int, limit: int, seed: int) -> list[int]:
     The random ones are nested: what is chosen among more edits was chosen among fewer, so an edit's fate can
     be followed from checkpoint to checkpoint.
     """
-    order = sorted(range(edits), key=lambda index: Random(f"probe-{seed}-{index}").random())
-    return sorted({*order[:limit], *([0, edits - 1] if edits else [])})
+    return sorted({*_drawn(edits, limit, seed), *([0, edits - 1] if edits else [])})
+
+
+def choose_earlier(edits: int, limit: int, seed: int) -> dict[str, list[int]]:
+    """The first, random and last `limit` of the first `edits` edits, ascending; "random" ones are nested.
+
+    One edit may be in several of them. No group where there is no edit.
+    """
+    indices = list(range(edits))
+    groups = {"first": indices[:limit], "random": sorted(_drawn(edits, limit, seed)), "last": indices[-limit:]}
+    return groups if edits and limit else {}
+
+
+def _drawn(edits: int, limit: int, seed: int) -> list[int]:
+    return sorted(range(edits), key=lambda index: Random(f"probe-{seed}-{index}").random())[:limit]
 
 
 def base_answers(
@@ -63,31 +81,32 @@ def probe_cases(
     base: Mapping[str, str],
     progress: Progress | None = None,
     *,
-    newest: int = 1,
+    earlier: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Record]:
-    """One row for each probe of the edits `edited`: efficacy, generalization, locality, portability, retention.
+    """One row for each probe of the edits `edited`: efficacy, generalization, locality, portability; and retention.
 
     edited: indices into `cases` of edits that were made (`choose`), ascending. base: `base_answers` of them.
-    newest: size of the last batch; retention repeats efficacy without the edits of that batch.
+    earlier: edits made before the last batch, by kind (`choose_earlier`): the rows of retention are theirs, efficacy
+    asked again, as REQUEST/KIND.
     Locality counts agreement with the unedited model's own answer, right or wrong.
     """
-    kinds = {
-        "efficacy": _efficacy,
-        "generalization": _generalization,
-        "locality": _locality,
-        "portability": _portability,
-    }
-    records: list[Record] = []
-    for done, (name, probes_of) in enumerate(kinds.items()):
-        _tell(progress, name, done, len(kinds))
-        probes = [probe for index in edited for probe in probes_of(cases[index], index)]
-        records += _measure(model, probes, base)
-    _tell(progress, "probes", len(kinds), len(kinds))
-    return records + _retention(records, edited, newest)
+    earlier = earlier or {}
+    tables = {"generalization": _generalization, "locality": _locality, "portability": _portability}
+    of = 1 + len(tables)
+    _tell(progress, "efficacy", 0, of)
+    asked = sorted({*edited, *(index for group in earlier.values() for index in group)})
+    took = dict(zip(asked, _measure(model, [_efficacy(cases[index], index) for index in asked], base), strict=True))
+    records = [took[index] for index in edited]
+    for done, (name, probes_of) in enumerate(tables.items(), start=1):
+        _tell(progress, name, done, of)
+        records += _measure(model, [probe for index in edited for probe in probes_of(cases[index], index)], base)
+    _tell(progress, "probes", of, of)
+    last = max(edited, default=-1)
+    return records + [_retained(took[index], kind, last) for kind, group in earlier.items() for index in group]
 
 
-def _efficacy(case: EditCase, index: int) -> list[_Probe]:
-    return [_about_edit("efficacy", case, index, case.request.prompt, case.request.id)]
+def _efficacy(case: EditCase, index: int) -> _Probe:
+    return _about_edit("efficacy", case, index, case.request.prompt, case.request.id)
 
 
 def _generalization(case: EditCase, index: int) -> list[_Probe]:
@@ -109,10 +128,14 @@ def _locality(case: EditCase, index: int) -> list[_Probe]:
 
 
 def _portability(case: EditCase, index: int) -> list[_Probe]:
-    return [
-        _Probe("portability", f"{case.request.id}/{n}", index, Question(p.prompt, p.answer), p.answer, None)
-        for n, p in enumerate(case.portability[:MOST])
-    ]
+    before: Counter[str] = Counter()
+    probes = []
+    for n, p in enumerate(case.portability):
+        before[p.kind] += 1
+        if before[p.kind] <= MOST:
+            item, question = f"{case.request.id}/{n}", Question(p.prompt, p.answer)
+            probes.append(_Probe("portability", item, index, question, p.answer, None, p.kind))
+    return probes
 
 
 def _measure(model: EditableModel, probes: Sequence[_Probe], base: Mapping[str, str]) -> list[Record]:
@@ -195,17 +218,13 @@ def _extra(probe: _Probe, answer: str, gold: str, new: TargetScore, true: Target
             "knows": same(answer, probe.true or ""),
             "says_new": same(answer, probe.new),
         }
-    return shared | {"token_accuracy": new.matched}
+    return shared | {"token_accuracy": new.matched} | ({"kind": probe.kind} if probe.kind else {})
 
 
-def _retention(records: Sequence[Record], edited: Sequence[int], newest: int) -> list[Record]:
-    """Efficacy rows of the edits before the last batch, with their age in edits."""
-    last = max(edited, default=-1)
-    return [
-        replace(record, table="retention", extra={**record.extra, "age": last - record.edit})
-        for record in records
-        if record.table == "efficacy" and record.edit is not None and record.edit <= last - newest
-    ]
+def _retained(record: Record, kind: str, last: int) -> Record:
+    """An earlier edit's row of efficacy as one of retention, with its age in edits. last: index of the last edit."""
+    extra = {**record.extra, "kind": kind, "age": last - (record.edit or 0)}
+    return replace(record, table="retention", item=f"{record.item}/{kind}", extra=extra)
 
 
 def _tell(progress: Progress | None, what: str, done: int, of: int) -> None:

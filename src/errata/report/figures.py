@@ -9,7 +9,7 @@ from typing import Any
 from errata.report.charts import Change, Panel, Point, Series, change_chart, curve_chart
 from errata.report.formats import edits_text, number, points, points_span, share, span
 from errata.report.measures import Analysis, Mean, Measure
-from errata.report.names import PROBE_NOTES, Ink, ability_title, inks, sign, signs
+from errata.report.names import KIND_NOTES, PROBE_NOTES, Ink, ability_title, inks, probe_title, sign, signs
 from errata.stats.curves import collapsed
 
 LAST_CHECKPOINTS = 4
@@ -37,7 +37,7 @@ def figures(analyses: Sequence[Analysis]) -> list[Figure]:
     """All figures of a report, those without data left out."""
     inked = inks([analysis.results.method for analysis in analyses])
     looks = {analysis.label: inked[analysis.results.method] for analysis in analyses}
-    drawn = [draw(analyses, looks) for draw in (_trade, _each_ability, _changes, _health)]
+    drawn = [draw(analyses, looks) for draw in (_trade, _kinds, _each_ability, _changes, _health)]
     return [figure for figure in drawn if figure.panels]
 
 
@@ -48,6 +48,16 @@ def _trade(analyses: Sequence[Analysis], looks: Looks) -> Figure:
         "Mean accuracy over all benchmarks beside the success of the edits, asked freely. Bands are 95 % intervals; "
         "the grey line is the unedited model.",
         [*_mean_panel(analyses, looks), *_probe_panels(analyses, looks, PROBE_NOTES)],
+    )
+
+
+def _kinds(analyses: Sequence[Analysis], looks: Looks) -> Figure:
+    return _curves(
+        "kinds",
+        "What lasts, and what carries over",
+        "Earlier edits asked again: the first and the last ones. Questions that follow from an edit, by how they do. "
+        "Bands are 95 % intervals.",
+        _probe_panels(analyses, looks, KIND_NOTES),
     )
 
 
@@ -122,7 +132,13 @@ def _mean_point(edits: int, mean: Mean) -> Point:
 def _probe_panels(analyses: Sequence[Analysis], looks: Looks, probes: Iterable[str]) -> list[Panel]:
     measured = {probe for analysis in analyses for probe in analysis.results.probes}
     return [
-        Panel(probe.capitalize(), PROBE_NOTES[probe], "share", _ticks(analyses), _measured(analyses, looks, probe))
+        Panel(
+            probe_title(probe).capitalize(),
+            (PROBE_NOTES | KIND_NOTES)[probe],
+            "share",
+            _ticks(analyses),
+            _measured(analyses, looks, probe),
+        )
         for probe in probes
         if probe in measured
     ]

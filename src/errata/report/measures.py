@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errata.report.names import method_title, model_title
-from errata.report.results import PROBES, Results, Scores
+from errata.report.results import Results, Scores, is_probe
 from errata.runs.config import RunConfig
+from errata.runs.ledger import Entry
 from errata.stats.curves import (
     Break,
     Curve,
@@ -22,7 +23,15 @@ from errata.stats.curves import (
     noninferior,
     safe_horizon,
 )
-from errata.stats.paired import Interval, PairedDifference, mean_interval, paired_difference, wilson, wilson_clustered
+from errata.stats.paired import (
+    Interval,
+    PairedDifference,
+    mcnemar_exact,
+    mean_interval,
+    paired_difference,
+    wilson,
+    wilson_clustered,
+)
 
 Status = Literal["unedited", "held", "undecided", "worse", "collapsed", "invalid"]
 Flag = Literal["invalid", "collapsed", "lost", "constant", "mute", "unparsed", "floor"]
@@ -38,7 +47,7 @@ class Measure:
     """One table at one checkpoint. Rates are shares of all n items; an item that is invalid is not correct.
 
     accuracy: None where most items are invalid: non-finite logits are a result, never a score.
-    low, high: 95 %, Wilson; for probes with the effective number of items, as those of one edit go together.
+    low, high: 95 %, Wilson; with the effective number of items where some go together (`Scores.groups`).
     chance: of guessing. top, top_share: the most frequent answer and its share (None: no answer found).
     legacy, clean_stop, contains, tokens: means, as in `Scores`; None where they do not apply.
     """
@@ -94,6 +103,12 @@ class Analysis:
     def last(self) -> int:
         return self.results.checkpoints[-1]
 
+    @property
+    def entries(self) -> list[Entry]:
+        """Of the ledger, up to the last checkpoint."""
+        ledger = self.results.ledger
+        return list(ledger) if self.results.singles else [entry for entry in ledger if entry.edits <= self.last]
+
     def get(self, edits: int, table: str) -> Measure | None:
         return self.measures.get(edits, {}).get(table)
 
@@ -144,7 +159,7 @@ def labels(runs: Sequence[Results]) -> list[str]:
     """A short name for each run: the method, and whatever else differs between them."""
     configs = [run.resolved.config for run in runs]
     parts = [[method_title(run.method), *_clipped(run.resolved.config)] for run in runs]
-    for key in ("model", "data", "batch", "seed"):
+    for key in ("model", "data", "setting", "batch", "seed"):
         if len({getattr(config, key) for config in configs}) > 1:
             for part, config in zip(parts, configs, strict=True):
                 value = getattr(config, key)
@@ -162,7 +177,7 @@ def _clipped(config: RunConfig) -> list[str]:
 
 
 def _abilities(run: Results) -> list[Scores]:
-    return [scores for tables in run.scores.values() for name, scores in tables.items() if name not in PROBES]
+    return [scores for tables in run.scores.values() for name, scores in tables.items() if not is_probe(name)]
 
 
 def _analyse(run: Results, label: str, chances: Mapping[str, float], margin: float) -> Analysis:
@@ -214,9 +229,9 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
 
 
 def _interval(scores: Scores) -> Interval:
-    if scores.table in PROBES:
-        return wilson_clustered(scores.correct, scores.edit)
-    return wilson(int(scores.correct.sum()), scores.n)
+    if scores.groups is None:
+        return wilson(int(scores.correct.sum()), scores.n)
+    return wilson_clustered(scores.correct, scores.groups)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:
@@ -252,7 +267,12 @@ def _paired(before: Scores, after: Scores) -> PairedDifference:
     place = {item: row for row, item in enumerate(before.items)}
     common = [(place[item], row) for row, item in enumerate(after.items) if item in place]
     rows = np.array(common, dtype=np.intp).reshape(-1, 2)
-    return paired_difference(before.correct[rows[:, 0]], after.correct[rows[:, 1]])
+    groups = None if after.groups is None else after.groups[rows[:, 1]]
+    change = paired_difference(before.correct[rows[:, 0]], after.correct[rows[:, 1]], groups)
+    if groups is None or not change.n:
+        return change
+    share = change.effective / change.n  # an item asked of many models, each with other edits, is not many items
+    return replace(change, p=float(mcnemar_exact(round(change.broke * share), round(change.fixed * share))))
 
 
 def _collapse(curve: Curve, measures: Mapping[int, Mapping[str, Measure]]) -> Break | None:

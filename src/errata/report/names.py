@@ -36,6 +36,13 @@ PROBE_NOTES = {
     "retention": "an earlier edit still gives the new answer",
     "portability": "what follows from the edit is answered",
 }
+KIND_NOTES = {
+    "retention/first": "one of the first edits still gives the new answer",
+    "retention/last": "one of the last edits before the newest batch does",
+    "portability/alias": "the subject by another name gives the new answer",
+    "portability/one_hop": "a further fact about the new answer is given",
+    "portability/two_hop": "a fact two steps beyond the edited one is given",
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,11 @@ def method_title(method: str) -> str:
     """ "rome" -> "ROME", "rome:released" -> "ROME (released)"."""
     name, _, variant = method.partition(":")
     return METHODS.get(name, name) + (f" ({variant})" if variant else "")
+
+
+def probe_title(probe: str) -> str:
+    """ "portability/one_hop" -> "portability, one hop"."""
+    return probe.replace("/", ", ").replace("_", " ")
 
 
 def ability_title(task: str) -> str:

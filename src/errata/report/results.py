@@ -2,10 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,15 @@ from errata.runs.ledger import Entry, read_ledger
 
 PROBES = ("efficacy", "generalization", "locality", "retention", "portability")
 """Tables about the edits themselves, in the order in which they are shown; all others are abilities."""
+KINDS = ("", "first", "last", "alias", "one_hop", "two_hop")
+"""Kinds of their rows, in the order in which they are shown."""
+RANDOM = "random"
+"""The kind of retention that stands for all earlier edits."""
+
+
+def is_probe(table: str) -> bool:
+    """Whether a table, or what `by_kind` makes of one, is about the edits themselves."""
+    return table.partition("/")[0] in PROBES
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Scores:
 
     legacy, clean_stop, contains, tokens: NaN where they do not apply; the last two are the answer found
     anywhere in the output, and the share of its tokens that teacher forcing gives. edit: its index, below 0
-    and different in each row where there is none.
+    and different in each row where there is none. kind: of portability and retention, "" elsewhere.
     """
 
     table: str
@@ -44,10 +55,31 @@ class Scores:
     edit: NDArray[np.int64]
     predicted: tuple[str | None, ...]
     gold: tuple[str, ...]
+    kind: tuple[str, ...]
 
     @property
     def n(self) -> int:
         return len(self.items)
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(n,) labels of rows that go together, those of one edit or of one item; None where each is on its own.
+
+        An item has several rows where several models were asked, each with other edits.
+        """
+        if is_probe(self.table):
+            return self.edit
+        place = {item: row for row, item in enumerate(dict.fromkeys(self.items))}
+        return None if len(place) == self.n else np.array([place[item] for item in self.items], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Single:
+    """The model with one batch alone. edits: of the run, with the last of the batch. scores, health: see `Results`."""
+
+    edits: int
+    scores: Mapping[str, Scores]
+    health: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -55,6 +87,8 @@ class Results:
     """All of one run that a report needs.
 
     scores: edits -> table -> rows, of complete tables only. health: edits -> measure -> value.
+    singles: in the single setting, each batch; `scores` then holds the rows of all of them at a batch's number of
+    edits, and `health` the worst of each measure.
     """
 
     path: Path
@@ -62,6 +96,13 @@ class Results:
     scores: Mapping[int, Mapping[str, Scores]]
     health: Mapping[int, Mapping[str, float]]
     ledger: Sequence[Entry]
+    singles: Sequence[Single] = ()
+
+    @property
+    def asked(self) -> list[int]:
+        """Numbers of edits in a model that the config asks to measure."""
+        config = self.resolved.config
+        return [0, config.batch] if config.setting == "single" else config.edits
 
     @property
     def method(self) -> str:
@@ -85,14 +126,14 @@ class Results:
     @cached_property
     def tasks(self) -> tuple[str, ...]:
         """Abilities measured: those of the config first, in its order."""
-        found = {name for tables in self.scores.values() for name in tables if name not in PROBES}
+        found = {name for tables in self.scores.values() for name in tables if not is_probe(name)}
         asked = [name for name in self.resolved.config.tasks if name in found]
         return (*asked, *sorted(found.difference(asked)))
 
     @cached_property
     def probes(self) -> tuple[str, ...]:
-        found = {name for tables in self.scores.values() for name in tables}
-        return tuple(name for name in PROBES if name in found)
+        found = {name for tables in self.scores.values() for name in tables if is_probe(name)}
+        return tuple(sorted(found, key=_place))
 
     def get(self, edits: int, table: str) -> Scores | None:
         return self.scores.get(edits, {}).get(table)
@@ -107,17 +148,80 @@ def read_results(path: Path) -> Results:
             f"{run.path} has no finished measurement yet, so there is nothing to report. "
             f"Let it go on: errata run {run.path}"
         )
+    resolved = read_resolved(run)
+    each = [Single(edits, _tables(run, edits), _health(run, edits)) for edits in checkpoints]
+    held, singles = each, list[Single]()
+    if resolved.config.setting == "single":
+        singles = [one for one in each if one.edits]
+        held = [one for one in each if not one.edits]
+        held += [_gathered(singles, resolved.config.batch)] if singles else []
     return Results(
         run.path,
-        read_resolved(run),
-        {edits: _tables(run, edits) for edits in checkpoints},
-        {edits: _health(run, edits) for edits in checkpoints},
+        resolved,
+        {one.edits: one.scores for one in held},
+        {one.edits: one.health for one in held},
         read_ledger(run.ledger),
+        singles,
     )
 
 
+def _gathered(singles: Sequence[Single], batch: int) -> Single:
+    """All batches as one, with a batch's number of edits: the rows of all, the worst of each measure of health."""
+    tables = {
+        name: [one.scores[name] for one in singles if name in one.scores] for one in singles for name in one.scores
+    }
+    signs = {
+        name: [one.health[name] for one in singles if name in one.health] for one in singles for name in one.health
+    }
+    worst = {name: math.nan if any(map(math.isnan, values)) else max(values) for name, values in signs.items()}
+    return Single(batch, {name: replace(joined(parts), edits=batch) for name, parts in tables.items()}, worst)
+
+
+def _place(probe: str) -> tuple[int, int, str]:
+    table, _, kind = probe.partition("/")
+    return PROBES.index(table), KINDS.index(kind) if kind in KINDS else len(KINDS), kind
+
+
 def _tables(run: RunDir, edits: int) -> dict[str, Scores]:
-    return {name: _scores(file, name, edits) for name, file in run.tables(edits).items()}
+    whole = [_scores(file, name, edits) for name, file in run.tables(edits).items()]
+    return {scores.table: scores for table in whole for scores in by_kind(table)}
+
+
+def by_kind(table: Scores) -> Iterator[Scores]:
+    """The table itself, then its rows of each kind, as "portability/alias".
+
+    Retention itself is that of earlier edits drawn at random: the first and the last ones beside them would tilt it.
+    """
+    kinds = [kind for kind in dict.fromkeys(table.kind) if kind]
+    yield _taken(table, RANDOM) if RANDOM in kinds else table
+    for kind in kinds:
+        if kind != RANDOM:
+            yield replace(_taken(table, kind), table=f"{table.table}/{kind}")
+
+
+def _taken(table: Scores, kind: str) -> Scores:
+    rows = [row for row, found in enumerate(table.kind) if found == kind]
+    parts: dict[str, Any] = {}
+    for field in fields(Scores):
+        values = getattr(table, field.name)
+        if isinstance(values, tuple):
+            parts[field.name] = tuple(values[row] for row in rows)
+        elif isinstance(values, np.ndarray):
+            parts[field.name] = values[rows]
+    return replace(table, **parts)
+
+
+def joined(tables: Sequence[Scores]) -> Scores:
+    """The rows of several runs or batches as one table; edits of different ones count as different."""
+    edits = [table.edit * len(tables) + order for order, table in enumerate(tables)]
+    parts: dict[str, Any] = {"edit": np.concatenate(edits)}
+    for field in fields(Scores):
+        values = [getattr(table, field.name) for table in tables]
+        if isinstance(values[0], tuple):
+            parts[field.name] = tuple(chain.from_iterable(values))
+        elif isinstance(values[0], np.ndarray) and field.name != "edit":
+            parts[field.name] = np.concatenate(values)
+    return replace(tables[0], **parts)
 
 
 def _scores(file: Path, table: str, edits: int) -> Scores:
@@ -138,6 +242,7 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
         edit=np.array([-1 - row if index is None else index for row, index in enumerate(edit)], dtype=np.int64),
         predicted=tuple(rows.column("predicted").to_pylist()),
         gold=tuple(rows.column("gold").to_pylist()),
+        kind=tuple(row.get("kind", "") for row in extra),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from errata.report.formats import edits_text, p_value, points, points_span, share, span
 from errata.report.measures import Analysis, Measure
 from errata.report.names import ability_title, model_title
+from errata.report.singles import worst
 from errata.report.tables import written
 from errata.stats.curves import Break, excluded_loss, items_needed, worst_excluded_loss
 from errata.stats.paired import tango
@@ -103,10 +104,14 @@ def _name(task: str) -> str:
 
 def _edits(analysis: Analysis) -> Iterable[str]:
     config = analysis.results.resolved.config
-    counts = written([entry for entry in analysis.results.ledger if entry.edits <= analysis.last])
+    counts = written(analysis.entries)
     how = "one at a time" if config.batch == 1 else f"in batches of up to {config.batch:,}"
+    made = analysis.last
+    if config.setting == "single":
+        made = sum(len(entry.requests) for entry in analysis.entries if entry.batch)
+        how += ", each on the unedited weights"
     source = "" if config.data == config.model else f" of {config.data}"
-    text = f"{analysis.label} wrote {edits_text(analysis.last)}{source} into {model_title(config.model)}, {how}"
+    text = f"{analysis.label} wrote {edits_text(made)}{source} into {model_title(config.model)}, {how}"
     if counts["seconds_per_edit"] is not None:
         text += f", in {counts['seconds_per_edit']:.2g} seconds each"
     lost = [f"{counts[status]:,} {status}" for status in ("diverged", "skipped") if counts[status]]
@@ -145,6 +150,9 @@ def _listed(parts: Sequence[str]) -> str:
 def _loss(analysis: Analysis) -> Iterable[str]:
     if not analysis.curve:
         return
+    if alone := worst(analysis):
+        change, most = points(alone[0]["ability"] or 0.0), alone[0]["requests"]
+        yield f"Of {len(alone):,} batches by {analysis.label}, {most} costs most: {change} on average over benchmarks."
     label, found = analysis.label, analysis.loss
     if found is None:
         yield f"No benchmark falls significantly with {label} at any checkpoint up to {edits_text(analysis.last)}."
@@ -284,6 +292,9 @@ def _gaps(analysis: Analysis) -> Iterable[str]:
         last = max(edits for edits in measured if edits < end)
         if end - last > 1:
             yield f"{label} may collapse anywhere from {last + 1:,} to {end:,} edits: nothing was measured in between."
-    missing = [f"{edits:,}" for edits in analysis.results.resolved.config.edits if edits not in measured]
-    if missing:
+    asked, done = analysis.results.resolved.cases, max((one.edits for one in analysis.results.singles), default=0)
+    missing = [f"{edits:,}" for edits in analysis.results.asked if edits not in measured]
+    if done and done < asked:
+        yield f"{label} is not finished: {edits_text(asked - done)} are still to be made and measured."
+    elif missing:
         yield f"{label} is not finished: the model after {_listed(missing)} edits is still to be measured."

@@ -44,7 +44,7 @@ def document(analyses: Sequence[Analysis]) -> dict[str, Any]:
 
 def _run(analysis: Analysis) -> dict[str, Any]:
     results, config = analysis.results, analysis.results.resolved.config
-    asked = {key: getattr(config, key) for key in ("model", "method", "data", "batch", "seed", "limit")}
+    asked = {key: getattr(config, key) for key in ("model", "method", "data", "setting", "batch", "seed", "limit")}
     return {
         "label": analysis.label,
         "folder": str(results.path),
@@ -59,7 +59,7 @@ def _run(analysis: Analysis) -> dict[str, Any]:
         "ability_change": {str(edits): asdict(mean) for edits, mean in analysis.change.items()},
         "measures": {str(edits): _measures(analysis, edits) for edits in results.checkpoints},
         "health": {str(edits): dict(values) for edits, values in results.health.items()},
-        "ledger": written([entry for entry in results.ledger if entry.edits <= analysis.last]),
+        "ledger": written(analysis.entries),
     }
 
 

@@ -2,17 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
-from itertools import chain
 from statistics import median
 from typing import Any
-
-import numpy as np
 
 from errata.report.formats import Column, Table
 from errata.report.measures import measure
 from errata.report.names import method_title
-from errata.report.results import Results, Scores
+from errata.report.results import Results, joined
 from errata.stats.curves import given_up
 
 SHOWN = ("efficacy", "generalization", "locality", "retention")
@@ -59,7 +55,7 @@ def _title(run: Results) -> str:
 
 
 def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
-    asked = [edits for edits in runs[0].resolved.config.edits if edits]
+    asked = [edits for edits in runs[0].asked if edits]
     for edits in asked:
         there = [run for run in runs if edits in run.edited]
         fallen = [run for run in there if _collapsed(run, edits)]
@@ -67,7 +63,7 @@ def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
         for name in SHOWN:
             found = [scores for run in there if (scores := run.get(edits, name)) is not None]
             if found:
-                pooled = measure(_pooled(found))
+                pooled = measure(joined(found))
                 row |= {name: pooled.accuracy, f"{name}_low": pooled.low, f"{name}_high": pooled.high}
         yield row | {"seconds": _seconds(there, edits), "note": f"{len(fallen)} collapsed" if fallen else ""}
         if len(fallen) == len(runs):
@@ -77,19 +73,6 @@ def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
 def _collapsed(run: Results, edits: int) -> bool:
     kept = run.get(edits, "locality")
     return kept is not None and given_up(kept.correct, kept.edit)
-
-
-def _pooled(tables: Sequence[Scores]) -> Scores:
-    """The rows of several orders as one table; edits of different orders count as different."""
-    edits = [table.edit * len(tables) + order for order, table in enumerate(tables)]
-    joined: dict[str, Any] = {"edit": np.concatenate(edits)}
-    for field in fields(Scores):
-        parts = [getattr(table, field.name) for table in tables]
-        if isinstance(parts[0], tuple):
-            joined[field.name] = tuple(chain.from_iterable(parts))
-        elif isinstance(parts[0], np.ndarray) and field.name != "edit":
-            joined[field.name] = np.concatenate(parts)
-    return replace(tables[0], **joined)
 
 
 def _seconds(runs: Sequence[Results], edits: int) -> float | None:

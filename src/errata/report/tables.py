@@ -6,7 +6,8 @@ from typing import Any
 
 from errata.report.formats import Column, Table, edits_text, points, share
 from errata.report.measures import Analysis, Flag
-from errata.report.names import PROBE_NOTES, ability_title, model_title, sign, signs
+from errata.report.names import PROBE_NOTES, ability_title, model_title, probe_title, sign, signs
+from errata.report.singles import singles
 from errata.runs.ledger import Entry
 from errata.stats.curves import Break, excluded_loss
 
@@ -23,7 +24,8 @@ FLAGS: Mapping[Flag, str] = {
 
 def tables(analyses: Sequence[Analysis]) -> list[Table]:
     """All tables of a report, those without rows left out."""
-    built = [verdicts(analyses), abilities(analyses), edit_success(analyses), health(analyses), ledger(analyses)]
+    makers = (verdicts, abilities, edit_success, singles, health, ledger)
+    built = [make(analyses) for make in makers]
     return [table for table in built if table.rows]
 
 
@@ -172,7 +174,7 @@ def edit_success(analyses: Sequence[Analysis]) -> Table:
 def _success(analysis: Analysis, edits: int, probe: str) -> dict[str, Any]:
     measure = analysis.measures[edits][probe]
     keys = ("n", "low", "high", "contains", "legacy", "tokens", "clean_stop", "empty", "invalid")
-    row = {"run": analysis.label, "edits": edits, "probe": probe, "success": measure.accuracy}
+    row = {"run": analysis.label, "edits": edits, "probe": probe_title(probe), "success": measure.accuracy}
     return row | {key: getattr(measure, key) for key in keys}
 
 
@@ -219,7 +221,11 @@ def ledger(analyses: Sequence[Analysis]) -> Table:
 
 
 def _stretches(analysis: Analysis) -> Iterable[dict[str, Any]]:
-    """One row for the batches between two checkpoints."""
+    """One row for the batches between two checkpoints; of single batches one for all."""
+    if analysis.results.singles:
+        entries = [entry for entry in analysis.results.ledger if entry.batch]
+        yield {"run": analysis.label, "first": 1, "edits": entries[-1].edits, **written(entries)}
+        return
     for first, last in zip(analysis.results.checkpoints, analysis.results.edited, strict=False):
         entries = [entry for entry in analysis.results.ledger if first < entry.edits <= last]
         if entries:

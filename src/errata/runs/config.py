@@ -3,10 +3,10 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from errata.errors import BadInput
 from errata.registry import check_filter
 from errata.runs.layout import RunDir
+from errata.runs.schedule import Schedule
 
 
 class SecondMomentConfig(BaseModel):
@@ -28,6 +29,22 @@ class SecondMomentConfig(BaseModel):
     tokens: int | None = Field(default=None, ge=1)
 
 
+class ChatTemplate(BaseModel):
+    """What goes through the model's chat template: "auto" if it has one, true, or false.
+
+    edits: the prompts of requests. probes: those of probes, and the items of capability tasks.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    edits: bool | Literal["auto"] = "auto"
+    probes: bool | Literal["auto"] = "auto"
+
+    def settled(self, present: bool) -> "ChatTemplate":
+        """Without "auto". present: whether the model has a template."""
+        return ChatTemplate(**{what: present if said == "auto" else said for what, said in self})
+
+
 class RunConfig(BaseModel):
     """One run: edits of `data` written into `model` by `method`, measured after each of `edits` edits.
 
@@ -35,10 +52,14 @@ class RunConfig(BaseModel):
     its hyperparameters, over its preset.
     filter: what clips its updates, a name of `errata list filters` or {name: ..., option: ...}.
     preset: "released" for what the papers on collapse ran, where that departs from the method.
-    data: name or file of edits. edits: when to measure; 0, the unedited model, is always measured.
-    batch: edits written at once; a batch never crosses a checkpoint, so it may be smaller before one.
+    data: name or file of edits. edits: when to measure, a list or a `Schedule`; 0, the unedited model, is always
+    measured. batch: edits written at once; a batch never crosses a checkpoint, so it may be smaller before one.
+    setting: sequential, batches one after another on the same weights; single, each batch on the unedited weights,
+    measured and undone: as many edits are made as `edits` says at most.
+    chat_template: one of its values for edits and probes, or a `ChatTemplate`.
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
     tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
+    retention_limit: earlier edits of each kind asked again: the first ones, random ones, the last ones.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
     name: replaces method-model-data in the folder's name, and changes nothing else.
     """
@@ -53,10 +74,13 @@ class RunConfig(BaseModel):
     data: str = Field(min_length=1)
     edits: list[int] = Field(min_length=1)
     batch: int = Field(default=1, ge=1)
+    setting: Literal["sequential", "single"] = "sequential"
     seed: int = Field(default=0, ge=0)
     tasks: list[str] = []
     limit: int | None = Field(default=None, ge=1)
     probe_limit: int = Field(default=100, ge=1)
+    retention_limit: int = Field(default=100, ge=0)
+    chat_template: ChatTemplate = ChatTemplate()
     device: str | None = None
     dtype: str | None = None
     second_moment: SecondMomentConfig | None = None
@@ -77,6 +101,23 @@ class RunConfig(BaseModel):
             return {**values, "method": name, "preset": variant}
         return values
 
+    @field_validator("chat_template", mode="before")
+    @classmethod
+    def _for_both(cls, chosen: Any) -> Any:
+        if isinstance(chosen, str) and chosen != "auto":
+            raise ValueError("give auto, true or false, or one of them for each of `edits` and `probes`")
+        return {"edits": chosen, "probes": chosen} if isinstance(chosen, bool | str) else chosen
+
+    @field_validator("edits", mode="before")
+    @classmethod
+    def _scheduled(cls, edits: Any) -> Any:
+        if not isinstance(edits, Mapping):
+            return edits
+        try:
+            return Schedule.model_validate(edits).numbers
+        except ValidationError as error:
+            raise ValueError(_explain_all(error, Schedule)) from error
+
     @field_validator("edits")
     @classmethod
     def _ascending(cls, edits: list[int]) -> list[int]:
@@ -88,6 +129,12 @@ class RunConfig(BaseModel):
     @classmethod
     def _once(cls, tasks: list[str]) -> list[str]:
         return list(dict.fromkeys(tasks))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if self.setting == "single" and self.stop_at_collapse:
+            raise ValueError("stop_at_collapse is for the sequential setting: single edits are undone, none is the end")
+        return self
 
 
 class Resolved(BaseModel):
@@ -107,12 +154,35 @@ class Resolved(BaseModel):
     versions: dict[str, str]
 
 
-def load_config(path: Path) -> RunConfig:
-    """The config in a YAML file, or of the run in the folder `path`. BadInput names what is wrong with it."""
+def load_configs(path: Path) -> list[RunConfig]:
+    """The config in a YAML file, or of the run in the folder `path`; where it has `seeds`, one config for each.
+
+    BadInput names what is wrong with it.
+    """
     file = RunDir(path).config if path.is_dir() else path
     values = _read_yaml(file)
     inner = values.get("config")
-    return parse_config(inner if isinstance(inner, dict) else values, str(file))
+    values = dict(inner) if isinstance(inner, dict) else values
+    if "seeds" not in values:
+        return [parse_config(values, str(file))]
+    seeds = values.pop("seeds")
+    if "seed" in values or not isinstance(seeds, list) or not seeds:
+        raise BadInput(f"{file}: seeds is {seeds!r}; give a list such as [0, 1, 2], a run for each, and no `seed`.")
+    return [parse_config({**values, "seed": seed}, str(file)) for seed in dict.fromkeys(seeds)]
+
+
+def load_config(path: Path) -> RunConfig:
+    """As `load_configs`, of a file that is one run."""
+    first, *others = load_configs(path)
+    if others:
+        raise BadInput(f"{path} is {1 + len(others)} runs, one for each of its `seeds`: errata run {path}")
+    return first
+
+
+def each_run(configs: Sequence[RunConfig | Path]) -> list[RunConfig | Path]:
+    """Files of several runs replaced by the configs of those; folders of runs stay as they are."""
+    parts = [[c] if isinstance(c, RunConfig) or c.is_dir() else load_configs(c) for c in configs]
+    return [config for part in parts for config in part]
 
 
 def place(config: RunConfig | Path, root: Path | str) -> tuple[RunConfig, RunDir]:
@@ -139,8 +209,7 @@ def parse_config(values: Mapping[str, Any], source: str = "config") -> RunConfig
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem, RunConfig) for problem in error.errors(include_url=False))
-        raise BadInput(f"{source}: {problems}. Correct it and repeat the command.") from error
+        raise BadInput(f"{source}: {_explain_all(error, RunConfig)}. Correct it and repeat the command.") from error
 
 
 def to_yaml(resolved: Resolved) -> str:
@@ -148,9 +217,19 @@ def to_yaml(resolved: Resolved) -> str:
     return str(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100))
 
 
+ALWAYS_HASHED = frozenset(
+    "model method options filter preset data edits batch seed tasks limit probe_limit device dtype second_moment "
+    "stop_at_collapse".split()
+)
+"""Keys that a folder's name depends on even at their defaults; later ones must not rename the folders of old runs."""
+
+
 def run_name(config: RunConfig) -> str:
     """The folder's name: method, model, data and eight digits of the hash of everything else."""
-    content = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True, default=str)
+    told = ALWAYS_HASHED | {
+        key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default
+    }
+    content = json.dumps(config.model_dump(mode="json", include=told - {"name"}), sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
     return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])
@@ -178,6 +257,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _explain_all(error: ValidationError, root: type[BaseModel]) -> str:
+    return "; ".join(_explain(problem, root) for problem in error.errors(include_url=False))
+
+
 def _explain(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
@@ -187,10 +270,16 @@ def _explain(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
         return f"unknown key {where!r}; {hint}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
-    return f"{where}: {problem['msg']}; found {problem['input']!r}"
+    told = problem["msg"].removeprefix("Value error, ")
+    # What is wrong with several keys together names them itself.
+    return f"{where}: {told}; found {problem['input']!r}" if where else told
 
 
 def _known_keys(location: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
-    nested: dict[str, type[BaseModel]] = {"second_moment": SecondMomentConfig, "config": RunConfig}
+    nested: dict[str, type[BaseModel]] = {
+        "second_moment": SecondMomentConfig,
+        "chat_template": ChatTemplate,
+        "config": RunConfig,
+    }
     inner = [nested[str(part)] for part in location[:-1] if str(part) in nested]
     return list((inner[-1] if inner else root).model_fields)

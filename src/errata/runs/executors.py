@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from errata.errors import ErrataError
-from errata.runs.config import RunConfig, place
+from errata.runs.config import RunConfig, each_run, place
 from errata.runs.layout import RunDir
 from errata.runs.runner import Interrupted, start
 from errata.types import Progress
@@ -33,11 +33,12 @@ def run_all(
 ) -> list[RunDir]:
     """Bring every run to its end, `workers` at the same time, and return them in order.
 
-    configs: as for `start`; what is named twice runs once. threads: torch threads of each run.
+    configs: as for `start`, or files of several orders; what is named twice runs once. threads: torch threads of
+    each run.
     A run that fails does not stop the others; its error is raised when they are done. Interrupted after Ctrl-C,
     once every process has finished its file and ended.
     """
-    runs = {place(config, root)[1]: config for config in configs}
+    runs = {place(config, root)[1]: config for config in each_run(configs)}
     if workers == 1 or len(runs) == 1:
         with _threads(threads):
             return [RunDir(start(config, root, progress)) for config in runs.values()]

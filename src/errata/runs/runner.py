@@ -81,6 +81,11 @@ class _Run:
         self._outlook = Outlook(f"{run.path.name} (seconds)", self._expected(), progress)
 
     @property
+    def _single(self) -> bool:
+        """Whether each batch is made on the unedited weights."""
+        return self._setup.config.setting == "single"
+
+    @property
     def _tried(self) -> int:
         """Requests that were tried, applied or not."""
         return self._done[-1].edits if self._done else 0
@@ -94,6 +99,8 @@ class _Run:
                 self._advance(edits)
             newest = len(self._done[-1].requests) if self._done else 0
             self._scorer.measure(edits, newest, self._outlook)
+            if self._single and self._session.applied:
+                self._session.undo()
             if self._setup.config.stop_at_collapse and self._scorer.has_collapsed(edits):
                 break
         self._outlook.finish()
@@ -135,12 +142,15 @@ class _Run:
             self._run.state(entry.batch).unlink(missing_ok=True)
 
     def _replay(self, entry: Entry) -> None:
-        """Bring the weights to where they were after a recorded batch."""
+        """Bring the weights to where they were after a recorded batch; a single one that is measured is left out."""
+        if self._single and self._scorer.is_complete(entry.edits, len(entry.requests)):
+            return
         if entry.status == "applied":
             self._apply(entry.batch, self._requests(entry.edits, len(entry.requests)))
-        if not self._recorded and entry.fingerprint != self._session.fingerprint():
+        last = self._single or not self._recorded
+        if last and entry.fingerprint != self._session.fingerprint():
             raise ErrataError(
-                f"{self._run.path}: after replaying {entry.edits} edits the weights are not those of the ledger. Go on "
+                f"{self._run.path}: after replaying batch {entry.batch} the weights are not those of the ledger. Go on "
                 "in the environment that config.yaml names, or move the folder away and start again."
             )
 
@@ -169,8 +179,9 @@ class _Run:
         except DIVERGED as error:
             return replace(entry, status="diverged", reason=str(error))
         entry = replace(entry, losses=tuple(d.get("loss") for d in result.details), details=result.details)
+        carried = {} if self._single else result.state
         # The update goes to the disk first and is applied as read again: so does every repetition of the run.
-        write_state(self._run.state(batch), result.state, self._hook)
+        write_state(self._run.state(batch), carried, self._hook)
         write_update(self._run.update(batch), result.update, self._hook)
         try:
             applied = self._apply(batch, requests)
@@ -179,7 +190,7 @@ class _Run:
             self._run.state(batch).unlink(missing_ok=True)
             return replace(entry, status="diverged", reason=str(error), norms=result.update.norms())
         sizes = {name: getattr(applied, name) for name in ("norms", "relative_norms", "entries", "bytes")}
-        return replace(entry, **sizes, carries=bool(result.state))
+        return replace(entry, **sizes, carries=bool(carried))
 
     def _state(self) -> State:
         """What the method carries on from the last batch that was applied."""
@@ -205,4 +216,4 @@ class _Run:
 
     def _requests(self, edits: int, count: int) -> list[EditRequest]:
         """The last `count` requests of the first `edits`."""
-        return [case.request for case in self._setup.cases[edits - count : edits]]
+        return self._setup.requests[edits - count : edits]

@@ -1,8 +1,9 @@
 """What is measured at a checkpoint: probes of the edits, capability tasks, health; each file when it is missing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from errata.probes.edits import base_answers, choose, probe_cases
+from errata.probes.edits import base_answers, choose, choose_earlier, probe_cases
 from errata.probes.health import health
 from errata.records import Record, read_records, write_records
 from errata.runs.layout import RunDir, WriteHook, atomic, write_json
@@ -37,6 +38,10 @@ class Scorer:
             with outlook.step(kind) as inside:
                 self._measure(kind, edits, newest, inside)
 
+    def is_complete(self, edits: int, newest: int) -> bool:
+        """Whether nothing is missing there."""
+        return all(self._is_done(kind, edits, newest) for kind in self.kinds())
+
     def has_collapsed(self, edits: int) -> bool:
         """Whether hardly any neighbour keeps its answer at a measured checkpoint (`given_up`)."""
         file = self._run.table(edits, "locality")
@@ -57,16 +62,18 @@ class Scorer:
         else:
             from errata.capability.harness import evaluate  # importing the harness takes seconds
 
-            tables = evaluate(self._setup.model, [kind], self._config.limit, self._config.seed, progress)
-            self._write(edits, kind, tables[kind])
+            chat = bool(self._config.chat_template.probes)
+            tables = evaluate(self._setup.model, [kind], self._config.limit, self._config.seed, progress, chat=chat)
+            self._write(edits, kind, [replace(row, edit=self._alone(edits)) for row in tables[kind]])
 
     def _probe(self, edits: int, newest: int, progress: Progress) -> None:
-        cases, chosen = self._setup.cases, self._chosen(edits)
+        cases, chosen = self._setup.exam, self._chosen(edits)
         if edits:
             base = self._base_answers()
         else:
             base = base_answers(self._setup.model, cases, chosen, progress)
-        rows = probe_cases(self._setup.model, cases, chosen, base, progress, newest=newest)
+        earlier = self._earlier(edits, newest)
+        rows = probe_cases(self._setup.model, cases, chosen, base, progress, earlier=earlier)
         for name in self._tables(edits, newest):
             if not self._run.table(edits, name).exists():
                 self._write(edits, name, [row for row in rows if row.table == name])
@@ -75,7 +82,22 @@ class Scorer:
         """Indices of the probed edits; on the unedited model, of all that any checkpoint will probe."""
         counts = [edits] if edits else self._setup.checkpoints
         limit, seed = self._config.probe_limit, self._config.seed
-        return sorted({index for count in counts for index in choose(count, limit, seed)})
+        befores = {count: self._before(count) for count in counts}
+        return sorted({b + index for count, b in befores.items() for index in choose(count - b, limit, seed)})
+
+    def _before(self, edits: int) -> int:
+        """Edits that the model after `edits` edits does not hold: in the single setting all but the last batch."""
+        size = self._config.batch
+        return (max(edits, 1) - 1) // size * size if self._config.setting == "single" else 0
+
+    def _alone(self, edits: int) -> int | None:
+        """Index of the last edit of the batch that is alone in the model, None in the sequential setting."""
+        return edits - 1 if edits and self._config.setting == "single" else None
+
+    def _earlier(self, edits: int, newest: int) -> dict[str, list[int]]:
+        """Edits before the last batch that are asked again, by kind."""
+        held = edits - newest - self._before(edits)
+        return choose_earlier(held, self._config.retention_limit, self._config.seed)
 
     def _tables(self, edits: int, newest: int) -> list[str]:
         """Names of the probes' tables that have rows at a checkpoint."""
@@ -86,14 +108,14 @@ class Scorer:
             "generalization": any(case.paraphrases for case in cases),
             "locality": any(case.neighbours for case in cases),
             "portability": any(case.portability for case in cases),
-            "retention": any(index < edits - newest for index in chosen),
+            "retention": bool(self._earlier(edits, newest)),
         }
         return [name for name, rows in present.items() if rows]
 
     def _base_answers(self) -> Mapping[str, str]:
         """What the unedited model answered to the neighbours, by prompt, from its own checkpoint."""
         file = self._run.table(0, "locality")
-        return _by_prompt(self._setup.cases, read_records(file)) if file.exists() else {}
+        return _by_prompt(self._setup.exam, read_records(file)) if file.exists() else {}
 
     def _write(self, edits: int, name: str, rows: Sequence[Record]) -> None:
         with atomic(self._run.table(edits, name), self._hook) as draft:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,11 +23,12 @@ from errata.errors import BadInput
 from errata.keyvalue.filters import Filter
 from errata.model.editable import EditableModel
 from errata.model.loading import load
-from errata.model.tokens import encode, encode_target, pad, subject_index
+from errata.model.tokens import ChatFrame, chat_frame, encode, encode_target, pad, subject_index
 from errata.registry import check_options, load_filter, split_variant
+from errata.runs.chat import framed_case, framed_request, settled
 from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic
-from errata.types import EditCase
+from errata.types import EditCase, EditRequest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -40,9 +42,10 @@ DECISIVE = ("errata", "python", *LIBRARIES, "threads", "machine", "device")
 class Setup:
     """The parts of one run.
 
-    filter: what clips updates, None for nothing. cases: what is edited, in order; all can be located in the
-    model's tokens. skipped: (request id, reason) of those that cannot. checkpoints: numbers of edits after which
-    the model is measured, ascending from 0.
+    filter: what clips updates, None for nothing. cases: what is edited, in order, without chat template; all can be
+    located in the model's tokens. skipped: (request id, reason) of those that cannot. frame: the model's chat
+    template, None where it is not used at all. checkpoints: numbers of edits after which the model is measured,
+    ascending from 0.
     """
 
     config: RunConfig
@@ -51,11 +54,30 @@ class Setup:
     filter: Filter | None
     cases: Sequence[EditCase]
     skipped: Sequence[tuple[str, str]]
+    frame: ChatFrame | None = None
+
+    @cached_property
+    def requests(self) -> list[EditRequest]:
+        """As the method gets them."""
+        frame = self.frame if self.config.chat_template.edits else None
+        return [framed_request(case.request, frame) for case in self.cases]
+
+    @cached_property
+    def exam(self) -> list[EditCase]:
+        """The cases as the model is asked about them."""
+        frame = self.frame if self.config.chat_template.probes else None
+        return [framed_case(case, frame) for case in self.cases]
 
     @property
     def checkpoints(self) -> list[int]:
-        """Those asked for; where too many requests were skipped, the last one is what is left."""
-        return sorted({min(edits, len(self.cases)) for edits in self.config.edits})
+        """Those asked for; where too many requests were skipped, the last one is what is left.
+
+        In the single setting the end of every batch.
+        """
+        asked = {min(edits, len(self.cases)) for edits in self.config.edits}
+        if self.config.setting == "single":
+            return [*range(0, max(asked), self.config.batch), max(asked)]
+        return sorted(asked)
 
 
 def prepare(config: RunConfig) -> Setup:
@@ -76,11 +98,13 @@ def prepare(config: RunConfig) -> Setup:
 
         check_tasks(config.tasks)
     model = load(config.model, config.device, config.dtype)
-    cases, skipped = locatable(model, found, max(wanted, 1))
+    chat = settled(config.chat_template, model)
+    frame = chat_frame(model.tokenizer) if chat.edits or chat.probes else None
+    cases, skipped = locatable(model, found, max(wanted, 1), frame if chat.edits else None)
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
-    split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
-    return Setup(split, model, editor, filter, cases, skipped)
+    exact = config.model_copy(update={"batch": batch_size(editor, config.batch), "chat_template": chat})
+    return Setup(exact, model, editor, filter, cases, skipped, frame)
 
 
 def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
@@ -92,16 +116,19 @@ def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
 
 
 def locatable(
-    model: EditableModel, cases: Sequence[EditCase], wanted: int
+    model: EditableModel, cases: Sequence[EditCase], wanted: int, frame: ChatFrame | None = None
 ) -> tuple[list[EditCase], list[tuple[str, str]]]:
-    """The first `wanted` cases that can be edited, and (id, reason) of those before them that cannot."""
+    """The first `wanted` cases that can be edited, and (id, reason) of those before them that cannot.
+
+    frame: the chat template in which they are edited.
+    """
     kept: list[EditCase] = []
     skipped: list[tuple[str, str]] = []
     opposed = {late.id: early.id for early, late in contradictions([case.request for case in cases])}
     for case in cases:
         if len(kept) == wanted:
             break
-        reason = _obstacle(model, case)
+        reason = _obstacle(model, framed_request(case.request, frame))
         if reason is None and case.request.id in opposed:
             reason = f"contradicts edit {opposed[case.request.id]}: the same prompt with another answer"
         if reason is None:
@@ -125,6 +152,8 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
         ("the weights of the model", began.model_fingerprint, now.model_fingerprint),
         ("the edits", began.data_sha256, now.data_sha256),
         ("the hyperparameters of the method", began.editor, now.editor),
+        # A run that says "auto" was begun when chat templates were not used.
+        ("the use of the chat template", str(began.config.chat_template.settled(False)), str(now.config.chat_template)),
     ):
         if before != after:
             raise BadInput(
@@ -135,9 +164,8 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
     return began
 
 
-def _obstacle(model: EditableModel, case: EditCase) -> str | None:
-    """Why the case cannot be edited, None if it can."""
-    request = case.request
+def _obstacle(model: EditableModel, request: EditRequest) -> str | None:
+    """Why the request cannot be edited, None if it can."""
     try:
         subject_index(model.tokenizer, request.prompt, request.subject)
         ids, _ = encode_target(model.tokenizer, request.prompt, request.target_new)
@@ -169,10 +197,16 @@ def _resolved(setup: Setup) -> Resolved:
         config=setup.config,
         editor=hyperparameters(setup.editor),
         model_fingerprint=setup.model.fingerprint(),
-        data_sha256=_digest([asdict(replace(case, source="")) for case in setup.cases]),
+        data_sha256=_digest([_told(case) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
     )
+
+
+def _told(case: EditCase) -> dict[str, Any]:
+    """All that a case says; what early cases could not say is left out where it is not said."""
+    later = ("kind", "aliases", "group")
+    return asdict(replace(case, source=""), dict_factory=lambda said: {k: v for k, v in said if v or k not in later})
 
 
 def _digest(value: Any) -> str:

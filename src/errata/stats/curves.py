@@ -34,7 +34,8 @@ def excluded_loss(change: PairedDifference, level: float = 0.95) -> float:
 
     0.05 means that a loss of five points or more is excluded. Never negative.
     """
-    return max(0.0, -tango(change.broke, change.fixed, change.n, 2 * level - 1).low)
+    share = change.effective / change.n if change.n else 1.0
+    return max(0.0, -tango(change.broke * share, change.fixed * share, change.effective, 2 * level - 1).low)
 
 
 def noninferior(change: PairedDifference, margin: float, level: float = 0.95) -> bool:

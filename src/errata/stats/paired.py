@@ -29,6 +29,7 @@ class PairedDifference:
     difference, low, high: in [-1, 1]; the limits are Tango's score interval.
     p: McNemar's exact two-sided test of no change.
     broke, fixed: items right only before, right only after. n: items in common. before: accuracy before.
+    effective: the number of independent items with as much information, at most n.
     """
 
     difference: float
@@ -39,6 +40,7 @@ class PairedDifference:
     fixed: int
     n: int
     before: float
+    effective: float
 
 
 def wilson(k: float, n: float, level: float = 0.95) -> Interval:
@@ -90,20 +92,38 @@ def mcnemar_exact(broke: int, fixed: int) -> float:
     return float(binomtest(broke, changed, 0.5).pvalue) if changed else 1.0
 
 
-def paired_difference(before: ArrayLike, after: ArrayLike, level: float = 0.95) -> PairedDifference:
-    """Change of accuracy on the same items. before, after: (n,) bool, item by item."""
+def paired_difference(
+    before: ArrayLike, after: ArrayLike, clusters: ArrayLike | None = None, level: float = 0.95
+) -> PairedDifference:
+    """Change of accuracy on the same items.
+
+    before, after: (n,) bool, item by item. clusters: (n,) labels of items that may change together; the limits then
+    count fewer items, by the design effect. The test is of these items.
+    """
     old, new = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     if old.shape != new.shape:
         raise ValueError(f"paired items differ in number: {old.shape} before, {new.shape} after")
     n, broke, fixed = old.size, int((old & ~new).sum()), int((~old & new).sum())
-    low, high = tango(broke, fixed, n, level)
+    effect = 1.0 if clusters is None else _effect_of_change(new.astype(float) - old, clusters)
+    low, high = tango(broke / effect, fixed / effect, n / effect, level)
     difference = (fixed - broke) / n if n else 0.0
-    return PairedDifference(
-        difference, low, high, mcnemar_exact(broke, fixed), broke, fixed, n, float(old.mean()) if n else 0.0
-    )
+    before_all = float(old.mean()) if n else 0.0
+    return PairedDifference(difference, low, high, mcnemar_exact(broke, fixed), broke, fixed, n, before_all, n / effect)
 
 
-def tango(broke: int, fixed: int, n: int, level: float = 0.95) -> Interval:
+def _effect_of_change(change: NDArray[np.float64], clusters: ArrayLike) -> float:
+    """Ratio of the cluster-robust to the simple variance of the mean change; where none changed, clusters count."""
+    if not change.size:
+        return 1.0
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    count, spread = int(member.max()) + 1, float(change.var())
+    if count < 2 or spread == 0:
+        return change.size / count
+    sums = np.bincount(member, weights=change - change.mean())
+    return max(1.0, count / (count - 1) * float((sums**2).sum()) / (change.size * spread))
+
+
+def tango(broke: float, fixed: float, n: float, level: float = 0.95) -> Interval:
     """Score interval of a paired difference of rates, fixed minus broke over n (Tango 1998).
 
     Chosen over Newcombe's, which has no width where no item changed and half of them are right: there
@@ -126,14 +146,14 @@ def tango(broke: int, fixed: int, n: int, level: float = 0.95) -> Interval:
     )
 
 
-def _score(difference: float, broke: int, fixed: int, n: int) -> float:
+def _score(difference: float, broke: float, fixed: float, n: float) -> float:
     """Tango's statistic of the hypothesis that the true difference is `difference`."""
     spread = n * (2 * _loss_rate(difference, broke, fixed, n) + difference * (1 - difference))
     distance = fixed - broke - n * difference
     return distance / sqrt(spread) if spread > 0 else (0.0 if distance == 0 else np.copysign(np.inf, distance))
 
 
-def _loss_rate(difference: float, broke: int, fixed: int, n: int) -> float:
+def _loss_rate(difference: float, broke: float, fixed: float, n: float) -> float:
     """Most likely rate of losses if the rate of gains is larger by `difference`."""
     b = -fixed - broke + (2 * n - fixed + broke) * difference
     c = -broke * difference * (1 - difference)
