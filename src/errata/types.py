@@ -36,10 +36,17 @@ class EditRequest:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question and the answer that counts as right."""
+    """A question and the answer that counts as right.
+
+    kind: of portability, what the answer takes. "alias": the new fact under another name of its subject. "one_hop":
+    one other fact that follows from the new one. "two_hop", "three_hop", ...: a chain of so many facts, the new
+    one among them. "" where nobody says. aliases: other ways to give the answer, which count as well.
+    """
 
     prompt: str
     answer: str
+    kind: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,17 @@ class EditCase:
     """A request and its probes.
 
     paraphrases: prompts that should give `target_new` after the edit (generalization).
-    neighbours: prompts about other subjects whose answer must not change (locality); answer = the true one.
+    neighbours: prompts, mostly about other subjects, whose answer must not change (locality); answer = the true one.
     portability: questions that follow from the new fact; answer = what follows.
+    group: shared by edits that stand side by side and belong together: questions of the last one take all of them.
+    source: where the case was read, such as "file:line".
     """
 
     request: EditRequest
     paraphrases: tuple[str, ...] = ()
     neighbours: tuple[Probe, ...] = ()
     portability: tuple[Probe, ...] = ()
+    group: str = ""
     source: str = field(default="", compare=False)
 
     @property
