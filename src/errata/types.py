@@ -38,9 +38,9 @@ class EditRequest:
 class Probe:
     """A question and the answer that counts as right.
 
-    kind: of portability, what the answer takes. "alias": the new fact under another name of its subject. "one_hop":
-    one other fact that follows from the new one. "two_hop", "three_hop", ...: a chain of so many facts, the new
-    one among them. "" where nobody says. aliases: other ways to give the answer, which count as well.
+    kind: how it follows from an edit, where it does: "alias" (the subject by another name), "one_hop" (one further
+    fact about the new answer), "two_hop" (two of them), or another word; "" where that is not known.
+    aliases: other ways to give the answer, which count as well.
     """
 
     prompt: str

@@ -22,9 +22,9 @@ def first(answers: Any) -> str | None:
 
 
 def recalled(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The question that takes the new fact and one more, which Yao et al. (2023) added to CounterFact and zsRE."""
+    """The question that takes one fact beside the new one, which Yao et al. (2023) added to CounterFact and zsRE."""
     added = record.get("portability")
-    made = probe(added["New Question"], added["New Answer"], "two_hop") if added else None
+    made = probe(added["New Question"], added["New Answer"], "one_hop") if added else None
     return [made] if made else []
 
 

@@ -29,28 +29,46 @@ def read_cases(
     a larger one, and edits of a group stay side by side; None keeps the order (the embedded data set then
     takes seed 0). BadInput for the first row that is wrong: its place, what was found, what is expected.
     """
-    if limit is not None and limit < 1:
-        raise BadInput(f"limit is {limit}; give a positive number of edits, or leave it out for all")
     if str(source) == "atlas":
         from errata import atlas
 
-        return atlas.cases(limit=limit, seed=seed or 0)
-    path = _file(source)
-    cases = list(islice(EditFile(path, progress=progress), limit if seed is None else None))
+        return atlas.cases(limit=checked(limit), seed=seed or 0)
+    path = file_of(source)
+    cases = list(take(EditFile(path, progress=progress), limit, seed))
     if not cases:
         raise BadInput(f"{path} holds no edits; give one edit a row with the fields {', '.join(REQUIRED)}")
-    return cases if seed is None else _shuffled(cases, seed)[:limit]
+    return cases
+
+
+def take(cases: Iterable[EditCase], limit: int | None, seed: int | None) -> Iterator[EditCase]:
+    """At most `limit` of the cases, shuffled by `seed` before, with groups kept together, unless it is None."""
+    return islice(cases if seed is None else _shuffled(cases, seed), checked(limit))
+
+
+def checked(limit: int | None) -> int | None:
+    """The limit. BadInput if it is not positive."""
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit is {limit}; give a positive number of edits, or leave it out for all")
+    return limit
 
 
 def contradictions(requests: Iterable[EditRequest]) -> list[tuple[EditRequest, EditRequest]]:
     """Pairs, earlier and later, that ask for different answers to one prompt about one subject."""
+    return [(early, late) for early, late in _asked_again(requests) if early.target_new != late.target_new]
+
+
+def repetitions(requests: Iterable[EditRequest]) -> list[tuple[EditRequest, EditRequest]]:
+    """Pairs, first and later, that ask for the same answer to one prompt about one subject."""
+    return [(early, late) for early, late in _asked_again(requests) if early.target_new == late.target_new]
+
+
+def _asked_again(requests: Iterable[EditRequest]) -> Iterator[tuple[EditRequest, EditRequest]]:
+    """Requests whose prompt and subject came before, each with the first of them."""
     first: dict[tuple[str, str], EditRequest] = {}
-    pairs = []
     for request in requests:
         earlier = first.setdefault((request.subject, " ".join(request.prompt.split())), request)
-        if earlier.target_new != request.target_new:
-            pairs.append((earlier, request))
-    return pairs
+        if earlier is not request:
+            yield earlier, request
 
 
 def grouped(cases: Iterable[EditCase]) -> list[list[EditCase]]:
@@ -110,12 +128,13 @@ class EditFile:
             self._seen[name] = where
 
 
-def _shuffled(cases: Sequence[EditCase], seed: int) -> list[EditCase]:
+def _shuffled(cases: Iterable[EditCase], seed: int) -> list[EditCase]:
     groups = grouped(cases)
     return [case for group in random.Random(seed).sample(groups, len(groups)) for case in group]
 
 
-def _file(source: str | Path) -> Path:
+def file_of(source: str | Path) -> Path:
+    """The file that is meant. BadInput for what can be neither a file nor a named data set."""
     path = Path(source)
     if path.exists() or path.suffix:
         return path

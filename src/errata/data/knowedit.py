@@ -9,7 +9,7 @@ from typing import Any
 
 from errata.data.answers import first, probe
 
-KINDS = {"Subject_Aliasing": "alias", "Logical_Generalization": "one_hop", "Reasoning": "two_hop"}
+KINDS = {"Subject_Aliasing": "alias", "Logical_Generalization": "logical", "Reasoning": "one_hop"}
 
 
 def convert(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

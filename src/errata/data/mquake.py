@@ -5,7 +5,8 @@ from typing import Any
 
 from errata.data.answers import probe
 
-HOPS = ("no", "one", "two", "three", "four", "five")
+HOPS = {2: "one_hop", 3: "two_hop", 4: "three_hop"}
+"""Facts of a chain -> facts in it beside the edited one."""
 
 
 def convert(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -14,7 +15,7 @@ def convert(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     An edit's paraphrase is the question for its fact alone.
     """
     rewrites, name = record["requested_rewrite"], str(record["case_id"])
-    kind = f"{HOPS[len(record['new_single_hops'])]}_hop"
+    kind = HOPS[len(record["new_single_hops"])]
     answers = [record["new_answer"], record["new_answer_alias"]]
     chain = [probe(question, answers, kind) for question in record["questions"]]
     for number, rewrite in enumerate(rewrites, start=1):

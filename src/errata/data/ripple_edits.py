@@ -13,9 +13,9 @@ from errata.data.answers import probe
 
 PORTABILITY = {
     "Subject_Aliasing": "alias",
-    "Logical_Generalization": "one_hop",
-    "Compositionality_I": "two_hop",
-    "Compositionality_II": "two_hop",
+    "Logical_Generalization": "logical",
+    "Compositionality_I": "one_hop",
+    "Compositionality_II": "one_hop",
 }
 NEIGHBOURS = {
     "Relation_Specificity": "relation_specificity",

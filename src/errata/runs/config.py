@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -40,6 +40,8 @@ class RunConfig(BaseModel):
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
     tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
+    select: which edits of `data`: first, the first ones in its order, as the papers on collapse took them; seeded,
+    shuffled by the seed; by default first with seed 0, else seeded. prefilter: leave out what the model knows already.
     name: replaces method-model-data in the folder's name, and changes nothing else.
     """
 
@@ -51,6 +53,8 @@ class RunConfig(BaseModel):
     filter: dict[str, Any] | None = None
     preset: str | None = None
     data: str = Field(min_length=1)
+    select: Literal["first", "seeded"] | None = None
+    prefilter: bool = False
     edits: list[int] = Field(min_length=1)
     batch: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -148,9 +152,19 @@ def to_yaml(resolved: Resolved) -> str:
     return str(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100))
 
 
+ALWAYS_HASHED = frozenset(
+    "model method options filter preset data edits batch seed tasks limit probe_limit device dtype second_moment "
+    "stop_at_collapse".split()
+)
+"""Keys that a folder's name depends on even at their defaults; later ones must not rename the folders of old runs."""
+
+
 def run_name(config: RunConfig) -> str:
     """The folder's name: method, model, data and eight digits of the hash of everything else."""
-    content = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True, default=str)
+    told = ALWAYS_HASHED | {
+        key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default
+    }
+    content = json.dumps(config.model_dump(mode="json", include=set(told - {"name"})), sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
     return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])
