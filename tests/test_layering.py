@@ -17,7 +17,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages([str(SOURCE)], "errata.")
 # From the bottom to the top; a module may import what stands on its own line or above it.
 # The longest name that fits decides. Names beside each other on a line may import one another.
 LAYERS = (
-    ("errata.errors",),
+    ("errata.errors", "errata.yamls"),
     ("errata.types",),
     ("errata.atlas",),  # the world and its cases: no model
     ("errata.data", "errata.records", "errata.stats"),

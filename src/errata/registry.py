@@ -7,7 +7,6 @@ the entry point group `errata.editors` (name = "module:Class").
 """
 
 import ast
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -208,16 +207,14 @@ def _task(fields: Mapping[str, Any]) -> TaskInfo:
 
 def datasets() -> Mapping[str, DatasetInfo]:
     """Where edits come from: named data sets, then the layouts of files that are recognised."""
-    from errata.data.cases import LAYOUTS
+    from errata.data.layouts import data_sets
 
     found = [
         DatasetInfo("atlas", "facts of the embedded world, each with paraphrases, neighbours and two-hop questions"),
         DatasetInfo("FILE.jsonl", "one edit a line: prompt, subject, target_new; .json and .csv as well"),
     ]
-    for module in dict.fromkeys(sys.modules[convert.__module__] for convert in LAYOUTS.values()):
-        found.append(
-            DatasetInfo(module.__name__.rpartition(".")[2], f"a file, recognised: {_first_line(module.__doc__)}")
-        )
+    for name, module in data_sets().items():
+        found.append(DatasetInfo(name, f"a file, recognised: {_first_line(module.__doc__)}"))
     return {info.name: info for info in found}
 
 

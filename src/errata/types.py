@@ -40,11 +40,13 @@ class Probe:
 
     kind: how it follows from an edit, where it does: "alias" (the subject by another name), "one_hop" (one further
     fact about the new answer), "two_hop" (two of them), or another word; "" where that is not known.
+    aliases: other ways to give the answer, which count as well.
     """
 
     prompt: str
     answer: str
     kind: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,17 @@ class EditCase:
     """A request and its probes.
 
     paraphrases: prompts that should give `target_new` after the edit (generalization).
-    neighbours: prompts about other subjects whose answer must not change (locality); answer = the true one.
+    neighbours: prompts, mostly about other subjects, whose answer must not change (locality); answer = the true one.
     portability: questions that follow from the new fact; answer = what follows.
+    group: shared by edits that stand side by side and belong together: questions of the last one take all of them.
+    source: where the case was read, such as "file:line".
     """
 
     request: EditRequest
     paraphrases: tuple[str, ...] = ()
     neighbours: tuple[Probe, ...] = ()
     portability: tuple[Probe, ...] = ()
+    group: str = ""
     source: str = field(default="", compare=False)
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from errata import __version__
-from errata.cli import artifacts, atlas, demo, doctor, edit, generate, listing, locate, report, train, undo
+from errata.cli import artifacts, atlas, data, demo, doctor, edit, generate, listing, locate, report, train, undo
 from errata.cli import run as run_command
 from errata.cli.output import note
 from errata.errors import ErrataError
@@ -37,6 +37,7 @@ for name, function, summary in (
 ):
     app.command(name, short_help=summary)(function)
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(data.app, name="data")
 app.add_typer(atlas.app, name="atlas")
 
 

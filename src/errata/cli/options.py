@@ -9,6 +9,7 @@ import yaml
 
 from errata.errors import BadInput
 from errata.registry import check_filter
+from errata.yamls import read_yaml
 
 Model = Annotated[str, typer.Option("--model", "-m", help="`atlas`, a folder, or a name on the Hugging Face hub.")]
 Method = Annotated[
@@ -59,7 +60,7 @@ def _setting(pair: str, option: str = "--set") -> tuple[str, Any]:
     if not (equals and name.strip()):
         raise BadInput(f"{option} takes NAME=VALUE, such as --set layer=3 or --filter rect,keep=0.4; found {pair!r}.")
     try:
-        return name.strip(), yaml.safe_load(text)
+        return name.strip(), read_yaml(text)
     except yaml.YAMLError as error:
         raise BadInput(f"{option} {pair}: {text!r} is not a YAML value: {error}") from error
 

@@ -1,31 +1,38 @@
 """CounterFact (Meng et al. 2022): the original layout, and the one-string-a-field layout of EasyEdit."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from errata.data.answers import recalled
 
-def convert(row: dict[str, Any]) -> dict[str, Any]:
-    """A record of the original layout. Neighbours share the true answer; attribute and essay prompts are left out."""
-    rewrite = row["requested_rewrite"]
+
+def convert(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The original layout. Neighbours share the true answer; attribute and generation prompts are left out."""
+    rewrite = record["requested_rewrite"]
     true = rewrite["target_true"]["str"]
-    return {
-        "id": row["case_id"],
+    yield {
+        "id": record["case_id"],
         "prompt": rewrite["prompt"].replace("{}", rewrite["subject"]),
         "subject": rewrite["subject"],
         "target_new": rewrite["target_new"]["str"],
         "target_true": true,
-        "paraphrases": row["paraphrase_prompts"],
-        "neighbours": [{"prompt": prompt, "answer": true} for prompt in row["neighborhood_prompts"]],
+        "paraphrases": record["paraphrase_prompts"],
+        "neighbours": [{"prompt": prompt, "answer": true} for prompt in record["neighborhood_prompts"]],
+        "portability": recalled(record),
     }
 
 
-def convert_single(row: dict[str, Any]) -> dict[str, Any]:
-    """A record of EasyEdit's layout, with one paraphrase and one neighbour."""
-    return {
-        "id": row["case_id"],
-        "prompt": row["prompt"],
-        "subject": row["subject"],
-        "target_new": row["target_new"],
-        "target_true": row["ground_truth"],
-        "paraphrases": [row["rephrase_prompt"]],
-        "neighbours": [{"prompt": row["locality_prompt"], "answer": row["locality_ground_truth"]}],
+def convert_single(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """EasyEdit's layout, with one paraphrase and one neighbour."""
+    yield {
+        "id": record["case_id"],
+        "prompt": record["prompt"],
+        "subject": record["subject"],
+        "target_new": record["target_new"],
+        "target_true": record["ground_truth"],
+        "paraphrases": [record["rephrase_prompt"]],
+        "neighbours": [{"prompt": record["locality_prompt"], "answer": record["locality_ground_truth"]}],
     }
+
+
+LAYOUTS = {("requested_rewrite", "paraphrase_prompts"): convert, ("locality_ground_truth",): convert_single}

@@ -1,13 +1,22 @@
-"""Rows of a file with their place in it: JSON lines, a JSON list, or CSV. Read one at a time."""
+"""Rows of a file with their place in it: JSON lines, a JSON list, or CSV.
+
+JSON lines and CSV are read one row at a time, however long the file; a JSON list is read whole.
+"""
 
 import csv
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from errata.errors import BadInput
+from errata.types import Progress
+
+OnFault = Callable[[BadInput], None]
+"""Called with what is wrong with a row; if it returns, the rows after it are read."""
+TELL_EVERY = 1000  # lines
 
 
 @dataclass(frozen=True)
@@ -19,18 +28,31 @@ class Row:
     fields: dict[str, Any]
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def stop(error: BadInput) -> NoReturn:
+    """The first fault ends the reading."""
+    raise error
+
+
+def read_rows(path: Path, on_fault: OnFault = stop, progress: Progress | None = None) -> Iterator[Row]:
     """Stream the rows of `path` by its suffix: .jsonl, .json (a list) or .csv; blank lines are skipped.
 
-    BadInput at the first row that cannot be read, with its place.
+    on_fault: told of each row that cannot be read. progress: told how much of the file is read, in kilobytes.
+    BadInput, with the place, where nothing behind it can be read either.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise BadInput(f"{path}: unknown kind of file {path.suffix!r}; expected one of {', '.join(READERS)}")
+    if path.suffix.lower() not in FORMATS:
+        raise BadInput(f"{path}: unknown kind of file {path.suffix!r}; expected one of {', '.join(FORMATS)}")
     if not path.is_file():
         raise BadInput(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; give a file of edits")
+    form = FORMATS[path.suffix.lower()]
     try:
-        yield from reader(path)
+        for item in form.split(path, progress):
+            try:
+                fields = form.parse(item)
+            except BadInput as error:
+                on_fault(error)
+            else:
+                if fields is not None:
+                    yield Row(item.where, item.number, fields)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
 
@@ -49,45 +71,65 @@ def shorten(value: object, length: int = 80) -> str:
     return shown if len(shown) <= length else shown[:length] + "…"
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines, decoded one by one so that a bad byte is reported with its line."""
+@dataclass(frozen=True)
+class _Item:
+    """What stands at one place of a file, unread. number: of its line, or in its list."""
+
+    where: str
+    number: int
+    content: Any
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a file falls into items, and the fields of an item, None if it is blank."""
+
+    split: Callable[[Path, Progress | None], Iterator[_Item]]
+    parse: Callable[[_Item], dict[str, Any] | None]
+
+
+def _lines(path: Path, progress: Progress | None) -> Iterator[_Item]:
+    """The lines as bytes, without a byte order mark."""
+    size, done = path.stat().st_size, 0
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
-            try:
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise BadInput(
-                    f"{path}:{number}: not UTF-8 at byte {error.start + 1} of the line; save the file as UTF-8"
-                ) from error
+            yield _Item(f"{path}:{number}", number, raw.removeprefix(BOM_UTF8) if number == 1 else raw)
+            done += len(raw)
+            if progress and (number % TELL_EVERY == 0 or done >= size):
+                progress(f"reading {path.name} (kB)", done // 1000, max(size // 1000, 1))
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
-        if line.strip():
-            where = f"{path}:{number}"
-            yield Row(where, number, _object(parse_json(line.strip(), where, "one JSON object on the line"), where))
+def _text(line: _Item) -> str:
+    """A line, decoded by itself so that a bad byte is reported with its place."""
+    try:
+        return str(line.content, "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{line.where}: not UTF-8 at byte {error.start + 1} of the line; save the file as UTF-8"
+        ) from error
 
 
-def _json(path: Path) -> Iterator[Row]:
-    items = parse_json("".join(line for _, line in _lines(path)), str(path), "a list of JSON objects")
+def _json_line(line: _Item) -> dict[str, Any] | None:
+    text = _text(line).strip()
+    return _object(parse_json(text, line.where, "one JSON object on the line"), line.where) if text else None
+
+
+def _list_items(path: Path, progress: Progress | None) -> Iterator[_Item]:
+    items = parse_json("".join(map(_text, _lines(path, progress))), str(path), "a list of JSON objects")
     if not isinstance(items, list):
         raise BadInput(f"{path}: found {_kind(items)}, expected a list of objects; for one object a line use .jsonl")
-    for number, item in enumerate(items, start=1):
-        where = f"{path}, item {number}"
-        yield Row(where, number, _object(item, where))
+    return (_Item(f"{path}, item {number}", number, item) for number, item in enumerate(items, start=1))
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    """Rows under a header line. An empty cell is an absent field; a cell that starts with [ is a JSON list."""
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+def _csv_records(path: Path, progress: Progress | None) -> Iterator[_Item]:
+    """The cells of each record beside the header; a record may go over several lines and is placed at its first."""
+    reader = csv.reader(map(_text, _lines(path, progress)), strict=True)
     header = _next(reader, path) or []
+    if len(set(header)) < len(header):
+        raise BadInput(f"{path}:1: a column comes twice; found {', '.join(header)}, expected different names")
     start = reader.line_num + 1
     while (cells := _next(reader, path)) is not None:
-        where = f"{path}:{start}"
-        if cells and len(cells) != len(header):
-            raise BadInput(f"{where}: found {len(cells)} cells, expected {len(header)}: {', '.join(header)}")
-        if any(cells):
-            yield Row(where, start, {name: _cell(c, where) for name, c in zip(header, cells, strict=True) if c})
+        yield _Item(f"{path}:{start}", start, (header, cells))
         start = reader.line_num + 1
 
 
@@ -96,6 +138,14 @@ def _next(reader: Any, path: Path) -> list[str] | None:
         return next(reader, None)
     except csv.Error as error:
         raise BadInput(f"{path}:{reader.line_num}: not valid CSV ({error}); check the quotes") from error
+
+
+def _csv_fields(record: _Item) -> dict[str, Any] | None:
+    """An empty cell is an absent field; a cell that starts with [ is a JSON list."""
+    header, cells = record.content
+    if cells and len(cells) != len(header):
+        raise BadInput(f"{record.where}: found {len(cells)} cells, expected {len(header)}: {', '.join(header)}")
+    return {name: _cell(text, record.where) for name, text in zip(header, cells) if text} or None
 
 
 def _cell(text: str, where: str) -> Any:
@@ -113,4 +163,8 @@ def _kind(value: Any) -> str:
     return f"{names.get(type(value), 'a number')} ({shorten(value, 40)})"
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}
+FORMATS = {
+    ".jsonl": _Format(_lines, _json_line),
+    ".json": _Format(_list_items, lambda item: _object(item.content, item.where)),
+    ".csv": _Format(_csv_records, _csv_fields),
+}

@@ -51,9 +51,9 @@ def normalise(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", plain).split()) or plain
 
 
-def same(answer: str, gold: str) -> bool:
-    """Normalised exact match."""
-    return normalise(answer) == normalise(gold)
+def same(answer: str, *golds: str) -> bool:
+    """Normalised exact match with one of the right answers."""
+    return normalise(answer) in map(normalise, golds)
 
 
 def contains(answer: str, gold: str) -> bool:

@@ -27,7 +27,7 @@ MOST = 2
 class _Probe:
     """One question about one edit. new, true: the answers whose probabilities are compared, where there are both.
 
-    kind: of `Probe`.
+    kind: of `Probe`. aliases: of `Probe`, of the answer that counts.
     """
 
     table: str
@@ -37,6 +37,7 @@ class _Probe:
     new: str
     true: str | None
     kind: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 def choose(edits: int, limit: int, seed: int) -> list[int]:
@@ -72,6 +73,13 @@ def base_answers(
     answers = _ask(model, questions)
     _tell(progress, "neighbours of the unedited model", 1, 1)
     return {question.prompt: question.answer(answer) for question, answer in zip(questions, answers, strict=True)}
+
+
+def answered(model: EditableModel, cases: Sequence[EditCase]) -> list[bool]:
+    """Whether the model gives each case's new answer already, asked its prompt freely."""
+    questions = [Question(case.request.prompt, case.request.target_new) for case in cases]
+    answers = zip(questions, _ask(model, questions), strict=True)
+    return [same(question.answer(answer), question.expected) for question, answer in answers]
 
 
 def probe_cases(
@@ -122,7 +130,15 @@ def _about_edit(table: str, case: EditCase, index: int, prompt: str, item: str) 
 def _locality(case: EditCase, index: int) -> list[_Probe]:
     request = case.request
     return [
-        _Probe("locality", f"{request.id}/{n}", index, Question(p.prompt, p.answer), request.target_new, p.answer)
+        _Probe(
+            "locality",
+            f"{request.id}/{n}",
+            index,
+            Question(p.prompt, p.answer),
+            request.target_new,
+            p.answer,
+            aliases=p.aliases,
+        )
         for n, p in enumerate(case.neighbours[:MOST])
     ]
 
@@ -134,7 +150,7 @@ def _portability(case: EditCase, index: int) -> list[_Probe]:
         before[p.kind] += 1
         if before[p.kind] <= MOST:
             item, question = f"{case.request.id}/{n}", Question(p.prompt, p.answer)
-            probes.append(_Probe("portability", item, index, question, p.answer, None, p.kind))
+            probes.append(_Probe("portability", item, index, question, p.answer, None, p.kind, p.aliases))
     return probes
 
 
@@ -182,7 +198,7 @@ def _record(probe: _Probe, generated: Generation, gold: str, new: TargetScore, t
     return Record(
         table=probe.table,
         item=probe.item,
-        correct=valid and same(answer, gold),
+        correct=valid and same(answer, gold, *(() if probe.table == "locality" else probe.aliases)),
         parsed=valid and bool(answer),
         empty=not generated.text.strip(),
         invalid=not valid,
@@ -215,7 +231,7 @@ def _extra(probe: _Probe, answer: str, gold: str, new: TargetScore, true: Target
     if probe.table == "locality":
         return shared | {
             "true": probe.true,
-            "knows": same(answer, probe.true or ""),
+            "knows": same(answer, probe.true or "", *probe.aliases),
             "says_new": same(answer, probe.new),
         }
     return shared | {"token_accuracy": new.matched} | ({"kind": probe.kind} if probe.kind else {})

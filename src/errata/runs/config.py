@@ -15,6 +15,7 @@ from errata.errors import BadInput
 from errata.registry import check_filter
 from errata.runs.layout import RunDir
 from errata.runs.schedule import Schedule
+from errata.yamls import read_yaml
 
 
 class SecondMomentConfig(BaseModel):
@@ -61,6 +62,8 @@ class RunConfig(BaseModel):
     tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
     retention_limit: earlier edits of each kind asked again: the first ones, random ones, the last ones.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
+    select: which edits of `data`: first, the first ones in its order, as the papers on collapse took them; seeded,
+    shuffled by the seed; by default first with seed 0, else seeded. prefilter: leave out what the model knows already.
     name: replaces method-model-data in the folder's name, and changes nothing else.
     """
 
@@ -72,6 +75,8 @@ class RunConfig(BaseModel):
     filter: dict[str, Any] | None = None
     preset: str | None = None
     data: str = Field(min_length=1)
+    select: Literal["first", "seeded"] | None = None
+    prefilter: bool = False
     edits: list[int] = Field(min_length=1)
     batch: int = Field(default=1, ge=1)
     setting: Literal["sequential", "single"] = "sequential"
@@ -229,7 +234,7 @@ def run_name(config: RunConfig) -> str:
     told = ALWAYS_HASHED | {
         key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default
     }
-    content = json.dumps(config.model_dump(mode="json", include=told - {"name"}), sort_keys=True, default=str)
+    content = json.dumps(config.model_dump(mode="json", include=set(told - {"name"})), sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
     return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])
@@ -244,7 +249,7 @@ def _slug(word: str) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such config. Write one (docs/runs.md), or name a run's folder.") from error
     except (OSError, UnicodeDecodeError) as error:

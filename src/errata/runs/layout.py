@@ -2,6 +2,7 @@
 
 runs/memit-atlas-atlas-3fa2c1d0/
   config.yaml                   resolved: config, editor, fingerprints, versions
+  known.json                    edits the model knew before, where `prefilter` leaves them out
   artifacts.json                provenance of what was built beforehand, if the method needs any
   ledger.jsonl                  one line for each batch
   updates/00001.safetensors     what batch 1 added to the weights; exists for applied batches
@@ -38,6 +39,10 @@ class RunDir:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def known(self) -> Path:
+        return self.path / "known.json"
 
     @property
     def artifacts(self) -> Path:

@@ -20,6 +20,7 @@ from errata.runs.ledger import Entry, Ledger
 from errata.runs.lock import locked
 from errata.runs.outlook import Outlook
 from errata.runs.scoring import Scorer
+from errata.runs.selection import read_known
 from errata.runs.setup import Setup, hyperparameters, prepare, record
 from errata.types import EditRequest, Progress
 from errata.update.session import Applied, EditSession
@@ -52,7 +53,7 @@ def start(
     try:
         with locked(run):
             run.remove_drafts()
-            setup = prepare(asked)
+            setup = prepare(asked, read_known(run))
             record(setup, run, on_write)
             _Run(setup, run, progress, on_write).work()
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 import errata
-from errata.data.cases import contradictions, read_cases
+from errata.data.cases import read_cases
 from errata.editing import batch_size, choose_editor
 from errata.editors.base import Editor
 from errata.errors import BadInput
 from errata.keyvalue.filters import Filter
 from errata.model.editable import EditableModel
 from errata.model.loading import load
-from errata.model.tokens import ChatFrame, chat_frame, encode, encode_target, pad, subject_index
+from errata.model.tokens import ChatFrame, chat_frame, encode, pad
 from errata.registry import check_options, load_filter, split_variant
 from errata.runs.chat import framed_case, framed_request, settled
 from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
-from errata.runs.layout import RunDir, WriteHook, atomic
+from errata.runs.layout import RunDir, WriteHook, atomic, write_json
+from errata.runs.selection import KNOWN, select
 from errata.types import EditCase, EditRequest
 
 if TYPE_CHECKING:
@@ -80,16 +81,17 @@ class Setup:
         return sorted(asked)
 
 
-def prepare(config: RunConfig) -> Setup:
+def prepare(config: RunConfig, known: Collection[str] | None = None) -> Setup:
     """Load what the config names.
 
+    known: ids of the edits that the model knew when the run began, if it has begun: what `prefilter` leaves out.
     BadInput for a wrong name of a method or task, a wrong option or file, too few edits, and for a model that
     gives non-finite logits before any edit.
     """
     split_variant(f"{config.method}:{config.preset or ''}")
     check_options(config.method, config.options)  # a typing error should not cost the loading of a model
     filter = load_filter(config.filter)
-    found = read_cases(config.data, seed=config.seed or None)
+    found = read_cases(config.data, seed=_order(config))
     wanted = max(config.edits)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
@@ -100,11 +102,20 @@ def prepare(config: RunConfig) -> Setup:
     model = load(config.model, config.device, config.dtype)
     chat = settled(config.chat_template, model)
     frame = chat_frame(model.tokenizer) if chat.edits or chat.probes else None
-    cases, skipped = locatable(model, found, max(wanted, 1), frame if chat.edits else None)
+    cases, skipped = select(
+        model, found, max(wanted, 1), known if config.prefilter else (), frame if chat.edits else None
+    )
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     exact = config.model_copy(update={"batch": batch_size(editor, config.batch), "chat_template": chat})
     return Setup(exact, model, editor, filter, cases, skipped, frame)
+
+
+def _order(config: RunConfig) -> int | None:
+    """The seed that shuffles the edits, None for the order of the file."""
+    if config.select is None:
+        return config.seed or None
+    return config.seed if config.select == "seeded" else None
 
 
 def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
@@ -115,35 +126,12 @@ def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
     return editor
 
 
-def locatable(
-    model: EditableModel, cases: Sequence[EditCase], wanted: int, frame: ChatFrame | None = None
-) -> tuple[list[EditCase], list[tuple[str, str]]]:
-    """The first `wanted` cases that can be edited, and (id, reason) of those before them that cannot.
-
-    frame: the chat template in which they are edited.
-    """
-    kept: list[EditCase] = []
-    skipped: list[tuple[str, str]] = []
-    opposed = {late.id: early.id for early, late in contradictions([case.request for case in cases])}
-    for case in cases:
-        if len(kept) == wanted:
-            break
-        reason = _obstacle(model, framed_request(case.request, frame))
-        if reason is None and case.request.id in opposed:
-            reason = f"contradicts edit {opposed[case.request.id]}: the same prompt with another answer"
-        if reason is None:
-            kept.append(case)
-        else:
-            skipped.append((case.request.id, reason))
-    if not kept:
-        raise BadInput(f"none of the edits can be located in {model.name}; the first one: {skipped[0][1]}")
-    return kept, skipped
-
-
 def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
     """Write the run's config.yaml, or check that it says what it said when the run began."""
     now = _resolved(setup)
     if not run.config.exists():
+        if setup.config.prefilter:
+            write_json(run.known, {"edits": [name for name, reason in setup.skipped if reason == KNOWN]}, hook)
         with atomic(run.config, hook) as draft:
             draft.write_text(to_yaml(now), encoding="utf-8")
         return now
@@ -162,18 +150,6 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
             )
     _warn_of_versions(run, began, now)
     return began
-
-
-def _obstacle(model: EditableModel, request: EditRequest) -> str | None:
-    """Why the request cannot be edited, None if it can."""
-    try:
-        subject_index(model.tokenizer, request.prompt, request.subject)
-        ids, _ = encode_target(model.tokenizer, request.prompt, request.target_new)
-    except BadInput as error:
-        return str(error)
-    if len(ids) > model.context:
-        return f"prompt and target have {len(ids)} tokens; {model.name} reads {model.context}"
-    return None
 
 
 def _check_finite(model: EditableModel, cases: Sequence[EditCase]) -> None:
@@ -197,16 +173,19 @@ def _resolved(setup: Setup) -> Resolved:
         config=setup.config,
         editor=hyperparameters(setup.editor),
         model_fingerprint=setup.model.fingerprint(),
-        data_sha256=_digest([_told(case) for case in setup.cases]),
+        data_sha256=_digest([_decisive(case) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
     )
 
 
-def _told(case: EditCase) -> dict[str, Any]:
-    """All that a case says; what early cases could not say is left out where it is not said."""
-    later = ("kind", "aliases", "group")
-    return asdict(replace(case, source=""), dict_factory=lambda said: {k: v for k, v in said if v or k not in later})
+def _decisive(case: EditCase) -> dict[str, Any]:
+    """What of a case decides the numbers: not where it was read, nor what its probes are called."""
+
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if key not in ("kind", "group") and (value or key != "aliases")}
+
+    return asdict(replace(case, source=""), dict_factory=kept)
 
 
 def _digest(value: Any) -> str:

@@ -5,10 +5,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
+from errata.yamls import read_yaml
 
 RELEASED = "released"
 _NOT_MODELS = {"guess", "sources", "base"}
@@ -49,7 +48,7 @@ def _table(editor: str) -> Mapping[str, Any]:
     file = files(__package__) / f"{editor}.yaml"
     if not file.is_file():
         return {}
-    table: Mapping[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    table: Mapping[str, Any] = read_yaml(file.read_text("utf-8"))
     return _table(table["base"]) if "base" in table else table
 
 
