@@ -66,17 +66,9 @@ def guessed(plain: Plain, ids: Sequence[int], count: int) -> list[int]:
     return row
 
 
-def scores(plain: Plain, prompt: str, answer: str, layers: int, steps: int) -> Tensor:
-    """(layers, d_in), the mean over the answer's tokens, each after those before it."""
-    ids, start = plain.split(prompt, answer)
-    return torch.stack(
-        [
-            torch.stack([attribution(plain, ids[:end], ids[end], layer, steps) for end in range(start, len(ids))]).mean(
-                0
-            )
-            for layer in range(layers)
-        ]
-    )
+def scores(plain: Plain, ids: Sequence[int], answer: int, layers: int, steps: int) -> Tensor:
+    """(layers, d_in) for one token of an answer, after these tokens."""
+    return torch.stack([attribution(plain, ids, answer, layer, steps) for layer in range(layers)])
 
 
 def neurons(found: Sequence[Tensor], threshold: float, share: float) -> set[tuple[int, int]]:
@@ -88,3 +80,36 @@ def neurons(found: Sequence[Tensor], threshold: float, share: float) -> set[tupl
             for neuron in range(prompt.shape[1]):
                 counts[layer, neuron] += bool(prompt[layer, neuron] > threshold * largest)
     return {place for place, count in counts.items() if count > share * len(found)}
+
+
+def edited(
+    plain: Plain, texts: Sequence[str], old: str, new: str, layers: int, steps: int, threshold: float, share: float
+) -> list[tuple[int, int, set[tuple[int, int]]]]:
+    """For each token of the new answer in turn: the token it replaces, itself, and the neurons of the one it replaces.
+
+    The first replaces the old answer's first, each later one what is said after those before it.
+    """
+    ids, start = plain.split(texts[0], new)
+    found = []
+    for place in range(start, len(ids)):
+        says = int(plain.logits(ids[:place])[-1].argmax())
+        if says == ids[place]:
+            continue
+        first, given = plain.split(texts[0], old)
+        token = first[given] if place == start else says
+        prompts = [plain.ids(text) + ids[start:place] for text in texts]
+        sought = neurons([scores(plain, row, token, layers, steps) for row in prompts], threshold, share)
+        found.append((token, ids[place], sought))
+    return found
+
+
+def fires(plain: Plain, ids: Sequence[int], layer: int, neuron: int) -> float:
+    """The neuron's activation at the last of the tokens."""
+    seen: list[float] = []
+    handle = plain.down(layer).register_forward_pre_hook(
+        lambda _, args: seen.append(float(args[0].reshape(-1, args[0].shape[-1])[-1, neuron]))
+    )
+    with torch.no_grad():
+        plain.logits(ids)
+    handle.remove()
+    return seen[0]
