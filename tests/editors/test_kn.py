@@ -9,7 +9,9 @@ import torch
 from editors.conftest import REQUESTS
 from errata.artifacts.store import Artifacts
 from errata.conformance import check_editor, target_scores
+from errata.editors import kn
 from errata.editors.kn import KN, _embedded
+from errata.editors.presets import RELEASED, preset
 from errata.errors import BadInput, Diverged, UnsupportedModel
 from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
@@ -46,28 +48,26 @@ def test_oracle(
     model.tokenizer.padding_side = side
     result = EDITOR.edit(model, [request_], {}, nothing)
     texts = [request_.prompt, *(f"{prefix}. {request_.prompt}" for prefix in result.details[0]["contexts"])]
+    settings = (EDITOR.steps, EDITOR.threshold, EDITOR.share)
     assert request_.target_true is not None
     plain = Plain(model.model, model.tokenizer, model.arch.layers, model.arch.down)
-    scores = [oracle.scores(plain, text, request_.target_true, 2, EDITOR.steps) for text in texts]
-    answers = [encode_target(model.tokenizer, text, request_.target_true) for text in texts]
-    found = EDITOR.attribute(model, answers)
-    for prompt, expected in zip(found, scores, strict=True):
-        assert float((prompt - expected).norm()) <= tolerance * float(expected.norm())
-    chosen = oracle.neurons(scores, EDITOR.threshold, EDITOR.share)
-    assert chosen
-    assert (len(answers[0][0]) - answers[0][1] > 1) == (request_ is SEVERAL)
+    ids, start = plain.split(request_.prompt, request_.target_new)
+    steps = oracle.edited(plain, texts, request_.target_true, request_.target_new, 2, *settings)
+    assert len(steps) == len(ids) - start and all(chosen for _, _, chosen in steps)
+    assert (len(steps) > 1) == (request_ is SEVERAL)
+    expected = [torch.zeros(model.weight(model.site(layer)).shape, dtype=dtype) for layer in range(2)]
+    embeddings = model.model.get_input_embeddings().weight.detach()
+    for place, (old, new, chosen) in enumerate(steps):
+        for layer, neuron in chosen:
+            way = 1 if oracle.fires(plain, ids[: start + place], layer, neuron) > 0 else -1
+            moved = EDITOR.new_weight * embeddings[new] - EDITOR.old_weight * embeddings[old]
+            expected[layer][:, neuron] += way * moved
     for layer in range(2):
-        expected = torch.zeros(model.weight(model.site(layer)).shape, dtype=dtype)
-        for _, neuron in (place for place in chosen if place[0] == layer):
-            for text, weight in ((request_.target_true, -EDITOR.old_weight), (request_.target_new, EDITOR.new_weight)):
-                ids, start = plain.split(request_.prompt, text)
-                for token in ids[start:]:
-                    expected[:, neuron] += weight * model.model.get_input_embeddings().weight[token].detach()
         changed = model.site(layer) in result.update.sites
-        assert changed == any(place[0] == layer for place in chosen)
+        assert changed == bool(expected[layer].any())
         if changed:
             dense = result.update.dense(model.site(layer))
-            assert float((dense - expected).norm()) <= tolerance * float(expected.norm())
+            assert float((dense - expected[layer]).norm()) <= tolerance * float(expected[layer].norm())
 
 
 def test_neurons_must_exceed_the_threshold_in_more_than_their_share_of_prompts() -> None:
@@ -84,20 +84,80 @@ def test_without_contexts_one_prompt_decides(nothing: Artifacts) -> None:
     model = tiny_model("llama")
     result = BARE.edit(model, [REQUEST], {}, nothing)
     assert result.details[0]["contexts"] == []
-    scores = BARE.attribute(model, [encode_target(model.tokenizer, REQUEST.prompt, "Paris")])[0]
+    (change,) = BARE.changes(model, REQUEST, [REQUEST.prompt])
+    scores = BARE.attribute(model, change.rows)[0]
     coarse = scores > 0.2 * scores.max()
     assert sum(result.details[0]["neurons"].values()) == int(coarse.sum()) > 0
 
 
-def test_an_answer_of_several_tokens_is_attributed_after_its_own_tokens() -> None:
+def test_each_token_of_an_answer_is_changed_behind_those_before_it() -> None:
     model = tiny_model("gpt2")
-    ids, start = encode_target(model.tokenizer, REQUEST.prompt, "Vienna")
-    assert len(ids) - start > 1
-    guess = int(model.logits(pad([ids[:start]], model.pad_id))[0, -1].argmax())
-    assert guess != ids[start]
-    after_guess = [*ids[:start], guess, *ids[start + 1 :]]
-    gold, guessed = (EDITOR.attribute(model, [(row, start + 1)])[0] for row in (ids, after_guess))
-    assert not torch.allclose(gold, guessed, rtol=0.1)
+    new, start = encode_target(model.tokenizer, SEVERAL.prompt, SEVERAL.target_new)
+    old, _ = encode_target(model.tokenizer, SEVERAL.prompt, "Vienna")
+    texts = [SEVERAL.prompt, f"So. {SEVERAL.prompt}"]
+    found = BARE.changes(model, SEVERAL, texts)
+    assert [change.new for change in found] == [[token] for token in new[start:]] and len(found) > 2
+    for place, change in enumerate(found, start):
+        own = int(model.logits(pad([new[:place]], model.pad_id))[0, -1].argmax())
+        assert change.old == [old[start] if place == start else own]
+        ids, end = change.rows[0]
+        assert ids == [*new[:place], *change.old] and end == place
+        in_context, behind = change.rows[1]
+        assert in_context == [*encode(model.tokenizer, texts[1]), *new[start:place], *change.old]
+        assert behind == len(in_context) - 1
+
+
+def test_what_the_model_says_already_is_left_alone(nothing: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    new, start = encode_target(model.tokenizer, SEVERAL.prompt, SEVERAL.target_new)
+
+    def says_from(known: int) -> None:
+        guess = lambda _, ids, tokens: [*ids, new[len(ids)] if len(ids) >= known else 0]  # noqa: E731
+        monkeypatch.setattr(kn, "_continued", guess)
+
+    says_from(start + 1)
+    assert [change.new for change in BARE.changes(model, SEVERAL, [SEVERAL.prompt])] == [[new[start]]]
+    says_from(start)
+    result = BARE.edit(model, [SEVERAL], {}, nothing)
+    assert not result.update.sites and result.details[0]["neurons"] == {}
+
+
+@pytest.mark.usefixtures("exact_norm")
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_released_variant_has_the_faults_of_the_public_code_and_the_default_has_not(
+    nothing: Artifacts, family: str, steps: int
+) -> None:
+    """Before the nonlinearity, from 0 on; BOS first among the answer's tokens; guesses before each and subtracted."""
+    model = tiny_model(family, width=16, dtype=torch.float64)
+    public = replace(BARE, public_code=True, steps=steps)
+    plain = Plain(model.model, model.tokenizer, model.arch.layers, model.arch.down)
+    prompt, answer = plain.ids(SEVERAL.prompt), plain.ids("Vienna")
+    assert (answer[0] == model.tokenizer.bos_token_id) == model.arch.bos
+    up = model.arch.up[0]
+    expected = torch.zeros(2, 32 if family == "llama" else 64, dtype=torch.float64)
+    for place, token in enumerate(answer):
+        seen = oracle.guessed(plain, prompt, place)
+        rows = [oracle.attribution_before(plain, seen, token, layer, steps, up) for layer in range(2)]
+        expected += torch.stack(rows) / len(answer)
+    (asked,) = public.old_answers(model, SEVERAL, [SEVERAL.prompt], 9)
+    found = public.attribute(model, [asked])[0]
+    assert float((found - expected).norm()) <= 1e-8 * float(expected.norm())
+    right = BARE.attribute(model, BARE.old_answers(model, SEVERAL, [SEVERAL.prompt], 9))[0]
+    assert not torch.allclose(found, right, rtol=0.1)
+    result = public.edit(model, [SEVERAL], {}, nothing)
+    new = plain.ids(SEVERAL.target_new)
+    own = oracle.guessed(plain, prompt, len(new))[len(prompt) :]
+    moved = public.new_weight * _embedded(model, new) - public.old_weight * _embedded(model, own)
+    assert result.update.sites
+    for change in result.update.sites.values():
+        assert isinstance(change, LowRank) and change.left.shape[1] == 1 and torch.allclose(change.left[:, 0], moved)
+        assert set(change.right.unique().tolist()) == {0.0, 1.0}  # whichever way the neurons fire
+
+
+def test_the_papers_ran_the_public_code() -> None:
+    model = tiny_model("llama")
+    assert preset("kn", model, RELEASED)["public_code"] and "public_code" not in preset("kn", model)
 
 
 def test_the_old_answer_is_the_models_own_where_none_is_given(nothing: Artifacts) -> None:
@@ -121,19 +181,28 @@ def test_the_update_adds_the_vector_as_often_as_the_neurons_fire(nothing: Artifa
     update = BARE.edit(model, [REQUEST], {}, nothing).update
     batch = pad([encode(model.tokenizer, REQUEST.prompt)], model.pad_id)
     site, change = next(iter(update.sites.items()))
-    assert isinstance(change, LowRank) and set(change.right.unique().tolist()) == {0.0, 1.0}
+    assert isinstance(change, LowRank) and set(change.right.abs().unique().tolist()) == {0.0, 1.0}
     layer = model.layer_of(site)
-    fired = model.inputs_at(batch, [site], batch.lengths - 1)[site] @ change.right[0]
+    fired = model.inputs_at(batch, [site], batch.lengths - 1)[site]
+    assert bool((fired * change.right >= 0).all())
     before = model.mlp_out_at(batch, layer, batch.lengths - 1)
     with model.overlay(WeightDelta({site: change})):
         moved = model.mlp_out_at(batch, layer, batch.lengths - 1) - before
-    assert torch.allclose(moved, fired[:, None] * change.left[:, 0], atol=1e-4)
+    assert torch.allclose(moved, fired @ change.right.T @ change.left.T, atol=1e-4)
 
 
-def test_neurons_that_fire_bring_out_the_answer_whose_embedding_is_its_output(nothing: Artifacts) -> None:
-    """Where head and embeddings are tied, as in GPT-2, and all neurons fire positively, KN does what it is for."""
+class Downward(torch.nn.Softplus):
+    """Makes every neuron fire negatively."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return -super().forward(input)
+
+
+@pytest.mark.parametrize("act", [torch.nn.Softplus(), Downward()], ids=["up", "down"])
+def test_neurons_bring_out_the_answer_whose_embedding_is_its_output(nothing: Artifacts, act: torch.nn.Module) -> None:
+    """Where head and embeddings are tied, as in GPT-2, KN does what it is for, whichever way the neurons fire."""
     model = tiny_model("gpt2")
-    model.layer(1).get_submodule("mlp").act = torch.nn.Softplus()
+    model.layer(1).get_submodule("mlp").act = act
     before = target_scores(model, [REQUEST])[0]
     result = replace(BARE, old_weight=1.0, new_weight=8.0).edit(model, [REQUEST], {}, nothing)
     assert model.site(1) in result.update.sites

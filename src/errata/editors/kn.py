@@ -2,13 +2,22 @@
 
 Paper: Dai, Dong, Hao, Sui, Chang, Wei, "Knowledge Neurons in Pretrained Transformers", ACL 2022 (arXiv 2104.08696):
 attribution (section 3.2), refinement over several prompts (3.3), and the edit w <- w - l1 E[old] + l2 E[new] of the
-selected columns w of the down projection (5.1), E the embeddings as the first layer receives them. The public code
-for decoders departs from the paper: it takes the activations before the nonlinearity (of the gate, where there is
-one), steps from 0 to 1 inclusive (so that its single step on Llama stands at 0), appends its own guesses where the
-answer has several tokens, and puts BOS among them on Llama. Here the paper is followed: activations that the down
-projection receives, steps 1/m to 1, the answer's own tokens, whose attributions are averaged. Several prompts are
-the request in sampled contexts; without contexts nothing is refined. The old answer is `target_true`, else what the
-model says by itself. Nothing bounds the change or asks what else the neurons are for: a model rarely survives it.
+selected columns w of the down projection (5.1), E the embeddings as the first layer receives them. Activations are
+those that the down projection receives, steps are 1/m to 1. Several prompts are the request in sampled contexts;
+without contexts nothing is refined. The old answer is `target_true`, else what the model says by itself.
+
+Two departures, neither of which changes anything for the paper's model and answers. The neurons of BERT fire
+positively or next to not at all, those of a gated MLP fire both ways: where a selected neuron fires negatively its
+value vector is moved the other way, for else the old answer is strengthened. And answers have one token in the paper:
+one of several is edited token by token, each behind those before it, save where the model says that token already.
+Nothing bounds the change or asks what else the neurons are for: a model survives few of them.
+
+The public code for decoders, which papers on collapse ran, departs otherwise, and `public_code` brings that back: it
+takes the activations before the nonlinearity (of the gate, where there is one) and steps from 0 to 1 inclusive (so
+that its single step on Llama stands at 0); answers are tokenised by themselves (so that on Llama BOS is the first
+token to be explained), each token behind the model's own guesses for those before it, and attributions are averaged
+over them; what is subtracted is what the model says, whatever the old answer was; and the sums of all tokens'
+embeddings are added in full to every selected neuron, whichever way it fires.
 """
 
 from collections.abc import Sequence
@@ -21,17 +30,29 @@ from torch import Tensor
 from errata.artifacts.store import Artifacts, Need
 from errata.editors.base import EditResult, Progress, State
 from errata.errors import BadInput, Diverged, UnsupportedModel
-from errata.gradient.attribution import attributions
+from errata.gradient.attribution import attributions, attributions_before
 from errata.keyvalue.contexts import contexts, even, groups
 from errata.model import hooks
 from errata.model.editable import EditableModel
 from errata.model.scoring import score_targets
-from errata.model.tokens import encode, encode_target, pad, subject_index
+from errata.model.tokens import encode, encode_apart, encode_target, pad, subject_index
 from errata.types import EditRequest
-from errata.update.delta import LowRank, WeightDelta
+from errata.update.delta import LowRank, WeightDelta, added
 
 Answer = tuple[list[int], int]
 """Ids of a prompt with its answer, and how many are the prompt's."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to follow a text. rows: the text, bare and in contexts, with the tokens whose neurons are sought.
+
+    old, new: ids of the tokens to be forgotten there, and of those to be said.
+    """
+
+    rows: list[Answer]
+    old: list[int]
+    new: list[int]
 
 
 @dataclass(frozen=True)
@@ -40,7 +61,8 @@ class KN:
 
     steps: of the integral, m. threshold: share of the largest attribution that a neuron of a prompt must exceed.
     share: of the prompts in which a neuron must do so. contexts: (length, count) of sampled prefixes that make the
-    prompts beside the bare one. old_weight, new_weight: l1 and l2. seed: of the prefixes.
+    prompts beside the bare one. old_weight, new_weight: l1 and l2. public_code: depart from the paper, see above.
+    seed: of the prefixes.
     """
 
     name: ClassVar[str] = "kn"
@@ -48,9 +70,12 @@ class KN:
     batch: ClassVar[bool] = False
     family: ClassVar[str] = "locate-then-edit"
     beforehand: ClassVar[str] = ""
-    writes: ClassVar[str] = "columns of some neurons, rank 1 a matrix"
+    writes: ClassVar[str] = "columns of some neurons, rank of the answer's tokens"
     mergeable: ClassVar[bool] = True
-    released: ClassVar[str] = "one prompt alone, so no refinement; on Llama and Mistral one integration step"
+    released: ClassVar[str] = (
+        "one prompt alone, so no refinement; neurons before their nonlinearity, scaled from 0, on Llama and Mistral by "
+        "0 alone; the model's own guesses in place of the old answer"
+    )
 
     steps: int = 20
     threshold: float = 0.2
@@ -58,6 +83,7 @@ class KN:
     contexts: Sequence[Sequence[int]] = ((5, 4), (10, 4))
     old_weight: float = 1.0
     new_weight: float = 8.0
+    public_code: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,23 +106,16 @@ class KN:
         artifacts: Artifacts,
         progress: Progress | None = None,
     ) -> EditResult:
-        """The update for one request, of rank one in each layer with selected neurons; BadInput for more requests.
+        """The update for one request, of rank at most its tokens; BadInput for more requests.
 
-        It is empty where no neuron is selected.
+        It is empty where no neuron is selected, or where the model says all of it already.
         """
         if len(requests) != 1:
             raise BadInput(f"kn writes one edit at a time, not {len(requests)}; use batch 1.")
         request, sizes = requests[0], groups(self.contexts)
         texts = contexts(model, sizes, even(sizes), state, self.seed)
-        new, start = encode_target(model.tokenizer, request.prompt, request.target_new)
-        answers = _old_answers(model, request, texts.texts(request.prompt), len(new) - start)
-        ids, given = answers[0]
-        moved = self.new_weight * _embedded(model, new[start:]) - self.old_weight * _embedded(model, ids[given:])
-        kept = self.select(self.attribute(model, answers, progress))
-        chosen = [layer for layer in range(model.n_layers) if kept[layer].any()]
-        update = WeightDelta(
-            {model.site(layer): LowRank(moved[:, None], kept[layer][None].to(moved)) for layer in chosen}
-        )
+        changes = self.changes(model, request, texts.texts(request.prompt))
+        update = added(self.moved(model, change, progress) for change in changes)
         with model.overlay(update):
             (score,) = score_targets(model, [(request.prompt, request.target_new)])
         details = {
@@ -105,18 +124,50 @@ class KN:
             "steps": self.steps,
             "lookup": subject_index(model.tokenizer, request.prompt, request.subject),
             "contexts": list(texts.prefixes),
-            "neurons": {str(layer): int(kept[layer].sum()) for layer in chosen},
+            "neurons": _neurons(model, update),
         }
         return EditResult(update, {**state, **texts.state()}, (details,))
 
+    def changes(self, model: EditableModel, request: EditRequest, texts: Sequence[str]) -> list[Change]:
+        """One for each token of the new answer that the model does not say by itself; the public code's is one."""
+        new, start = self.encoded(model, request.prompt, request.target_new)
+        answers = self.old_answers(model, request, texts, len(new) - start)
+        if self.public_code:
+            return [Change(answers, _continued(model, new[:start], len(new) - start)[start:], new[start:])]
+        ids, given = answers[0]
+        changes = []
+        for place in range(start, len(new)):
+            own = _continued(model, new[:place], 1)[-1]
+            old = ids[given] if place == start else own
+            rows = [([*row[:n], *new[start:place], old], n + place - start) for row, n in answers]
+            if own != new[place]:
+                changes.append(Change(rows, [old], [new[place]]))
+        return changes
+
+    def moved(self, model: EditableModel, change: Change, progress: Progress | None = None) -> WeightDelta:
+        """The value vectors of the selected neurons, moved the way that each fires behind the bare text."""
+        vector = self.new_weight * _embedded(model, change.new) - self.old_weight * _embedded(model, change.old)
+        ways = self.select(self.attribute(model, change.rows, progress)).to(vector)
+        if not self.public_code:
+            ids, end = change.rows[0]
+            ways = ways * _fired(model, ids[:end]).sign()
+        layers = [layer for layer in range(model.n_layers) if ways[layer].any()]
+        return WeightDelta({model.site(layer): LowRank(vector[:, None], ways[layer][None]) for layer in layers})
+
     def attribute(self, model: EditableModel, answers: Sequence[Answer], progress: Progress | None = None) -> Tensor:
         """Attributions of all neurons to each prompt's answer, the mean over its tokens: (prompts, layers, d_in)."""
-        rows = [(prompt, ids[:end], ids[end]) for prompt, (ids, n) in enumerate(answers) for end in range(n, len(ids))]
+        seen = [_continued(model, ids[:n], len(ids) - n - 1) if self.public_code else ids for ids, n in answers]
+        attributed = attributions_before if self.public_code else attributions
+        rows = [
+            (prompt, seen[prompt][:end], ids[end])
+            for prompt, (ids, n) in enumerate(answers)
+            for end in range(n, len(ids))
+        ]
         tokens = torch.tensor([token for _, _, token in rows])
         owners = torch.tensor([prompt for prompt, _, _ in rows], device=model.device)
         layers = []
         for layer in range(model.n_layers):
-            found = attributions(model, [text for _, text, _ in rows], tokens, layer, self.steps)
+            found = attributed(model, [text for _, text, _ in rows], tokens, layer, self.steps)
             total = found.new_zeros(len(answers), found.shape[1]).index_add_(0, owners, found)
             layers.append(total / owners.bincount()[:, None])
             if progress is not None:
@@ -130,16 +181,42 @@ class KN:
         coarse = scores > self.threshold * scores.amax((1, 2), keepdim=True)
         return coarse.double().mean(0) > self.share
 
+    def encoded(self, model: EditableModel, prompt: str, answer: str) -> Answer:
+        """A prompt with an answer behind it."""
+        return (encode_apart if self.public_code else encode_target)(model.tokenizer, prompt, answer)
 
-def _old_answers(model: EditableModel, request: EditRequest, texts: Sequence[str], tokens: int) -> list[Answer]:
-    """What is to be forgotten, behind each text: `target_true`, else the model's own `tokens` most probable tokens."""
-    if request.target_true is not None:
-        return [encode_target(model.tokenizer, text, request.target_true) for text in texts]
-    ids = encode(model.tokenizer, request.prompt)
+    def old_answers(
+        self, model: EditableModel, request: EditRequest, texts: Sequence[str], tokens: int
+    ) -> list[Answer]:
+        """What is to be forgotten, behind each text: `target_true`, else as many `tokens` as the model says itself."""
+        if request.target_true is not None:
+            return [self.encoded(model, text, request.target_true) for text in texts]
+        own = _continued(model, encode(model.tokenizer, request.prompt), tokens)[-tokens:]
+        prompts = [encode(model.tokenizer, text) for text in texts]
+        return [([*prompt, *own], len(prompt)) for prompt in prompts]
+
+
+def _continued(model: EditableModel, ids: Sequence[int], tokens: int) -> list[int]:
+    """The ids with so many of the model's own most probable tokens behind them."""
+    row = list(ids)
     for _ in range(tokens):
-        ids = [*ids, int(model.logits(pad([ids], model.pad_id))[0, -1].argmax())]
-    prompts = [encode(model.tokenizer, text) for text in texts]
-    return [([*prompt, *ids[-tokens:]], len(prompt)) for prompt in prompts]
+        row.append(int(model.logits(pad([row], model.pad_id))[0, -1].argmax()))
+    return row
+
+
+def _fired(model: EditableModel, ids: Sequence[int]) -> Tensor:
+    """Activations of all neurons at the last of the tokens: (layers, d_in)."""
+    batch, sites = pad([ids], model.pad_id), [model.site(layer) for layer in range(model.n_layers)]
+    found = model.inputs_at(batch, sites, batch.lengths - 1)
+    return torch.cat([found[site] for site in sites])
+
+
+def _neurons(model: EditableModel, update: WeightDelta) -> dict[str, int]:
+    """How many value vectors of each layer are moved."""
+    counts = {
+        model.layer_of(site): int(c.right.any(0).sum()) for site, c in update.sites.items() if isinstance(c, LowRank)
+    }
+    return {str(layer): counts[layer] for layer in sorted(counts)}
 
 
 @torch.no_grad()
