@@ -10,6 +10,7 @@ from editors.conftest import REQUESTS
 from errata.artifacts.store import Artifacts
 from errata.conformance import check_editor, target_scores
 from errata.editors.kn import KN, _embedded
+from errata.editors.presets import RELEASED, preset
 from errata.errors import BadInput, Diverged, UnsupportedModel
 from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
@@ -98,6 +99,43 @@ def test_an_answer_of_several_tokens_is_attributed_after_its_own_tokens() -> Non
     after_guess = [*ids[:start], guess, *ids[start + 1 :]]
     gold, guessed = (EDITOR.attribute(model, [(row, start + 1)])[0] for row in (ids, after_guess))
     assert not torch.allclose(gold, guessed, rtol=0.1)
+
+
+@pytest.mark.usefixtures("exact_norm")
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_released_variant_has_the_faults_of_the_public_code_and_the_default_has_not(
+    nothing: Artifacts, family: str, steps: int
+) -> None:
+    """Before the nonlinearity, from 0 on; BOS first among the answer's tokens; guesses before each and subtracted."""
+    model = tiny_model(family, width=16, dtype=torch.float64)
+    public = replace(BARE, public_code=True, steps=steps)
+    plain = Plain(model.model, model.tokenizer, model.arch.layers, model.arch.down)
+    prompt, answer = plain.ids(SEVERAL.prompt), plain.ids("Vienna")
+    assert (answer[0] == model.tokenizer.bos_token_id) == model.arch.bos
+    up = model.arch.up[0]
+    expected = torch.zeros(2, 32 if family == "llama" else 64, dtype=torch.float64)
+    for place, token in enumerate(answer):
+        seen = oracle.guessed(plain, prompt, place)
+        rows = [oracle.attribution_before(plain, seen, token, layer, steps, up) for layer in range(2)]
+        expected += torch.stack(rows) / len(answer)
+    (asked,) = public.old_answers(model, SEVERAL, [SEVERAL.prompt], 9)
+    found = public.attribute(model, [asked])[0]
+    assert float((found - expected).norm()) <= 1e-8 * float(expected.norm())
+    right = BARE.attribute(model, BARE.old_answers(model, SEVERAL, [SEVERAL.prompt], 9))[0]
+    assert not torch.allclose(found, right, rtol=0.1)
+    result = public.edit(model, [SEVERAL], {}, nothing)
+    new = plain.ids(SEVERAL.target_new)
+    own = oracle.guessed(plain, prompt, len(new))[len(prompt) :]
+    moved = public.new_weight * _embedded(model, new) - public.old_weight * _embedded(model, own)
+    assert result.update.sites
+    for change in result.update.sites.values():
+        assert isinstance(change, LowRank) and torch.allclose(change.left[:, 0], moved)
+
+
+def test_the_papers_ran_the_public_code() -> None:
+    model = tiny_model("llama")
+    assert preset("kn", model, RELEASED)["public_code"] and "public_code" not in preset("kn", model)
 
 
 def test_the_old_answer_is_the_models_own_where_none_is_given(nothing: Artifacts) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from errata.gradient import attribution
-from errata.gradient.attribution import attributions
+from errata.gradient.attribution import attributions, attributions_before
 from errata.model import hooks
 from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
@@ -30,6 +30,21 @@ def test_attributions_are_those_of_the_literal_loop(family: str, layer: int) -> 
     for row, ids, answer in zip(found, texts, answers.tolist(), strict=True):
         expected = kn.attribution(plain, ids, answer, layer, 3)
         assert float((row - expected).norm()) < 2e-4 * float(expected.norm())
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_those_before_the_nonlinearity_are_those_of_the_literal_loop(family: str, steps: int) -> None:
+    model = tiny_model(family)
+    texts, answers = laid(model)
+    plain = Plain(model.model, model.tokenizer, model.arch.layers, model.arch.down)
+    found = attributions_before(model, texts, answers, 1, steps)
+    for row, ids, answer in zip(found, texts, answers.tolist(), strict=True):
+        if family == "phi3":  # gate and up projection are one matrix, and only the gate is scaled
+            assert row.shape == (64,) and bool(row.isfinite().all())
+            continue
+        expected = kn.attribution_before(plain, ids, answer, 1, steps, model.arch.up[0])
+        assert float((row - expected).norm()) <= 2e-4 * float(expected.norm())
 
 
 def test_with_many_steps_they_add_up_to_what_the_layer_does_for_the_probability() -> None:

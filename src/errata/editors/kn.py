@@ -2,13 +2,17 @@
 
 Paper: Dai, Dong, Hao, Sui, Chang, Wei, "Knowledge Neurons in Pretrained Transformers", ACL 2022 (arXiv 2104.08696):
 attribution (section 3.2), refinement over several prompts (3.3), and the edit w <- w - l1 E[old] + l2 E[new] of the
-selected columns w of the down projection (5.1), E the embeddings as the first layer receives them. The public code
-for decoders departs from the paper: it takes the activations before the nonlinearity (of the gate, where there is
-one), steps from 0 to 1 inclusive (so that its single step on Llama stands at 0), appends its own guesses where the
-answer has several tokens, and puts BOS among them on Llama. Here the paper is followed: activations that the down
-projection receives, steps 1/m to 1, the answer's own tokens, whose attributions are averaged. Several prompts are
-the request in sampled contexts; without contexts nothing is refined. The old answer is `target_true`, else what the
-model says by itself. Nothing bounds the change or asks what else the neurons are for: a model rarely survives it.
+selected columns w of the down projection (5.1), E the embeddings as the first layer receives them: activations
+that the down projection receives, steps 1/m to 1, the answer's own tokens, whose attributions are averaged. Several
+prompts are the request in sampled contexts; without contexts nothing is refined. The old answer is `target_true`, else
+what the model says by itself. Nothing bounds the change or asks what else the neurons are for: a model rarely
+survives it.
+
+The public code for decoders, which papers on collapse ran, departs from the paper, and `public_code` brings that
+back: it takes the activations before the nonlinearity (of the gate, where there is one) and steps from 0 to 1
+inclusive (so that its single step on Llama stands at 0); answers are tokenised by themselves (so that on Llama BOS
+is the first token to be explained), each token behind the model's own guesses for those before it; and what is
+subtracted is what the model says, whatever the old answer was.
 """
 
 from collections.abc import Sequence
@@ -21,12 +25,12 @@ from torch import Tensor
 from errata.artifacts.store import Artifacts, Need
 from errata.editors.base import EditResult, Progress, State
 from errata.errors import BadInput, Diverged, UnsupportedModel
-from errata.gradient.attribution import attributions
+from errata.gradient.attribution import attributions, attributions_before
 from errata.keyvalue.contexts import contexts, even, groups
 from errata.model import hooks
 from errata.model.editable import EditableModel
 from errata.model.scoring import score_targets
-from errata.model.tokens import encode, encode_target, pad, subject_index
+from errata.model.tokens import encode, encode_apart, encode_target, pad, subject_index
 from errata.types import EditRequest
 from errata.update.delta import LowRank, WeightDelta
 
@@ -40,7 +44,8 @@ class KN:
 
     steps: of the integral, m. threshold: share of the largest attribution that a neuron of a prompt must exceed.
     share: of the prompts in which a neuron must do so. contexts: (length, count) of sampled prefixes that make the
-    prompts beside the bare one. old_weight, new_weight: l1 and l2. seed: of the prefixes.
+    prompts beside the bare one. old_weight, new_weight: l1 and l2. public_code: depart from the paper, see above.
+    seed: of the prefixes.
     """
 
     name: ClassVar[str] = "kn"
@@ -50,7 +55,10 @@ class KN:
     beforehand: ClassVar[str] = ""
     writes: ClassVar[str] = "columns of some neurons, rank 1 a matrix"
     mergeable: ClassVar[bool] = True
-    released: ClassVar[str] = "one prompt alone, so no refinement; on Llama and Mistral one integration step"
+    released: ClassVar[str] = (
+        "one prompt alone, so no refinement; neurons before their nonlinearity, scaled from 0, on Llama and Mistral by "
+        "0 alone; the model's own guesses in place of the old answer"
+    )
 
     steps: int = 20
     threshold: float = 0.2
@@ -58,6 +66,7 @@ class KN:
     contexts: Sequence[Sequence[int]] = ((5, 4), (10, 4))
     old_weight: float = 1.0
     new_weight: float = 8.0
+    public_code: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,9 +97,9 @@ class KN:
             raise BadInput(f"kn writes one edit at a time, not {len(requests)}; use batch 1.")
         request, sizes = requests[0], groups(self.contexts)
         texts = contexts(model, sizes, even(sizes), state, self.seed)
-        new, start = encode_target(model.tokenizer, request.prompt, request.target_new)
-        answers = _old_answers(model, request, texts.texts(request.prompt), len(new) - start)
-        ids, given = answers[0]
+        new, start = self.encoded(model, request.prompt, request.target_new)
+        answers = self.old_answers(model, request, texts.texts(request.prompt), len(new) - start)
+        ids, given = (_continued(model, new[:start], len(new) - start), start) if self.public_code else answers[0]
         moved = self.new_weight * _embedded(model, new[start:]) - self.old_weight * _embedded(model, ids[given:])
         kept = self.select(self.attribute(model, answers, progress))
         chosen = [layer for layer in range(model.n_layers) if kept[layer].any()]
@@ -111,12 +120,18 @@ class KN:
 
     def attribute(self, model: EditableModel, answers: Sequence[Answer], progress: Progress | None = None) -> Tensor:
         """Attributions of all neurons to each prompt's answer, the mean over its tokens: (prompts, layers, d_in)."""
-        rows = [(prompt, ids[:end], ids[end]) for prompt, (ids, n) in enumerate(answers) for end in range(n, len(ids))]
+        seen = [_continued(model, ids[:n], len(ids) - n - 1) if self.public_code else ids for ids, n in answers]
+        attributed = attributions_before if self.public_code else attributions
+        rows = [
+            (prompt, seen[prompt][:end], ids[end])
+            for prompt, (ids, n) in enumerate(answers)
+            for end in range(n, len(ids))
+        ]
         tokens = torch.tensor([token for _, _, token in rows])
         owners = torch.tensor([prompt for prompt, _, _ in rows], device=model.device)
         layers = []
         for layer in range(model.n_layers):
-            found = attributions(model, [text for _, text, _ in rows], tokens, layer, self.steps)
+            found = attributed(model, [text for _, text, _ in rows], tokens, layer, self.steps)
             total = found.new_zeros(len(answers), found.shape[1]).index_add_(0, owners, found)
             layers.append(total / owners.bincount()[:, None])
             if progress is not None:
@@ -130,16 +145,27 @@ class KN:
         coarse = scores > self.threshold * scores.amax((1, 2), keepdim=True)
         return coarse.double().mean(0) > self.share
 
+    def encoded(self, model: EditableModel, prompt: str, answer: str) -> Answer:
+        """A prompt with an answer behind it."""
+        return (encode_apart if self.public_code else encode_target)(model.tokenizer, prompt, answer)
 
-def _old_answers(model: EditableModel, request: EditRequest, texts: Sequence[str], tokens: int) -> list[Answer]:
-    """What is to be forgotten, behind each text: `target_true`, else the model's own `tokens` most probable tokens."""
-    if request.target_true is not None:
-        return [encode_target(model.tokenizer, text, request.target_true) for text in texts]
-    ids = encode(model.tokenizer, request.prompt)
+    def old_answers(
+        self, model: EditableModel, request: EditRequest, texts: Sequence[str], tokens: int
+    ) -> list[Answer]:
+        """What is to be forgotten, behind each text: `target_true`, else as many `tokens` as the model says itself."""
+        if request.target_true is not None:
+            return [self.encoded(model, text, request.target_true) for text in texts]
+        own = _continued(model, encode(model.tokenizer, request.prompt), tokens)[-tokens:]
+        prompts = [encode(model.tokenizer, text) for text in texts]
+        return [([*prompt, *own], len(prompt)) for prompt in prompts]
+
+
+def _continued(model: EditableModel, ids: Sequence[int], tokens: int) -> list[int]:
+    """The ids with so many of the model's own most probable tokens behind them."""
+    row = list(ids)
     for _ in range(tokens):
-        ids = [*ids, int(model.logits(pad([ids], model.pad_id))[0, -1].argmax())]
-    prompts = [encode(model.tokenizer, text) for text in texts]
-    return [([*prompt, *ids[-tokens:]], len(prompt)) for prompt in prompts]
+        row.append(int(model.logits(pad([row], model.pad_id))[0, -1].argmax()))
+    return row
 
 
 @torch.no_grad()

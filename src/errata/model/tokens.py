@@ -75,6 +75,15 @@ def encode_target(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) 
     return ids, next(index for index, (_, end) in enumerate(spans) if end > len(prompt))
 
 
+def encode_apart(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[list[int], int]:
+    """As `encode_target`, but with the target tokenised by itself, which is a fault of public code.
+
+    It then begins with BOS where the tokenizer adds one, and without a space where it adds none.
+    """
+    ids = encode(tokenizer, prompt)
+    return ids + encode(tokenizer, target), len(ids)
+
+
 def subject_index(tokenizer: PreTrainedTokenizerBase, text: str, subject: str) -> int:
     """Index in `encode(text)` of the last token of the subject's last occurrence.
 
