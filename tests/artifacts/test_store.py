@@ -146,6 +146,16 @@ def test_what_is_not_trained_is_named_with_its_options(tmp_path: Path) -> None:
     assert str(error.value).endswith(command)
 
 
+def test_what_an_embedded_model_lacks_is_built_from_its_own_world(tmp_path: Path) -> None:
+    """The commands work as they are told."""
+    tiny = tiny_model("llama")
+    model = EditableModel(tiny.model, tiny.tokenizer, "atlas")
+    with pytest.raises(MissingArtifact) as error:
+        Artifacts(tmp_path).require(model, [Need(SECOND_MOMENT, 1), TRAINED])
+    assert "errata artifacts build second-moment --model atlas --layers 1 --corpus atlas" in str(error.value)
+    assert "errata train mend --model atlas --edits atlas --set" in str(error.value)
+
+
 def test_a_layer_that_does_not_exist_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no layer 9; choose from 0 to 1"):
         Artifacts(tmp_path).missing(tiny_model("llama"), [Need(SECOND_MOMENT, 9)])

@@ -138,6 +138,35 @@ def test_the_papers_write_one_request_in_a_chunk() -> None:
     assert model.generate(["Norway"], 4) == tiny_model("llama").generate(["Norway"], 4)
 
 
+def test_the_released_code_looks_the_last_token_of_a_prompt_up_and_no_other() -> None:
+    """Behind the edited prompt the model goes on as if nothing had been said; by default it was said there too."""
+    grace = replace(GRACE, layer=0, last_only=True)  # below an attention that can look back at the edited prompt
+    update = entry(edit(grace, tiny_model("llama", dtype=torch.float64), FRANCE))
+    asked = [(FRANCE.prompt, "Rome"), (f"{FRANCE.prompt} so much warmer than Norway", "Rome")]
+    scores = []
+    for patches in ((), (update,), (replace(update, last_only=False),)):
+        model = tiny_model("llama", dtype=torch.float64)
+        model.attach(patches)
+        scores.append([score.mean for score in score_targets(model, asked)])
+    plain, last, every = scores
+    assert last[1] == pytest.approx(plain[1], abs=1e-12) and abs(every[1] - plain[1]) > 1e-4
+    assert last[0] == pytest.approx(every[0], abs=1e-9) and abs(last[0] - plain[0]) > 1e-2
+
+
+def test_a_pass_in_which_no_prompt_ends_is_not_looked_up_by_the_released_code() -> None:
+    model = tiny_model("llama")
+    update = entry(edit(replace(GRACE, last_only=True), model, FRANCE))
+    batch = pad([encode(model.tokenizer, FRANCE.prompt)] * 2, model.pad_id)
+    plain = model.forward(batch)
+    model.attach([update])
+    assert torch.equal(model.forward(batch), plain)
+    ends = batch.lengths - 1
+    with model.asked_at(ends - torch.tensor([0, 1])):
+        changed = model.forward(batch)
+    assert not torch.allclose(changed[0, -1], plain[0, -1], atol=1e-3)
+    assert torch.equal(changed[1], plain[1]) and torch.equal(changed[0, :-1], plain[0, :-1])
+
+
 def test_an_edit_is_learnt_and_stays_where_it_is() -> None:
     model = tiny_model("llama")
     session = EditSession(model)

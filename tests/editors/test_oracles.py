@@ -130,16 +130,16 @@ def test_pmet_where_the_target_is_met(prepared: Prepared, family: str, drift: fl
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_pmet_with_bos_in_its_targets(prepared: Prepared, family: str) -> None:
+@pytest.mark.parametrize("fault", ["target_apart", "left_padding"])
+def test_pmet_with_the_faults_of_released_code(prepared: Prepared, fault: str, family: str) -> None:
+    """Each moves the update far from the right one, and exactly where the literal faulty code moves it."""
     model, artifacts = prepared(family, torch.float64)
-    faulty, right = (
-        agree_on_pmet(
-            model, artifacts, Pmet((0, 1), **SEARCH, moment_weight=3.0, bos_in_target=bos), REQUESTS, 1e-8
-        ).update
-        for bos in (True, False)
+    right = Pmet((0, 1), **SEARCH, moment_weight=3.0)
+    found, expected = (
+        agree_on_pmet(model, artifacts, replace(right, **{fault: on}), REQUESTS[:1], 1e-8).update
+        for on in (True, False)
     )
-    differ = not close(faulty.dense(model.site(1)), right.dense(model.site(1)), 1e-3)
-    assert differ == model.arch.bos, "only tokenizers that add BOS have the fault"
+    assert not close(found.dense(model.site(1)), expected.dense(model.site(1)), 0.1)
 
 
 def agree_on_pmet(
@@ -157,7 +157,8 @@ def agree_on_pmet(
         (editor.settled_weight, editor.settled_drift),
         model.arch.transposed,
         least_squares(moments, editor.moment_weight),
-        editor.bos_in_target,
+        editor.target_apart,
+        editor.left_padding,
     )
     assert [detail["steps"] for detail in result.details] == steps
     for layer in editor.layers:

@@ -85,8 +85,10 @@ def test_the_newer_methods_have_what_was_published() -> None:
     assert preset("emmet", GPT2_XL)["gram_ridge"] == 0 and preset("emmet", GPT2_XL, RELEASED)["gram_ridge"] == 0.1
     assert preset("emmet", GPT2_XL)["layers"] == [17]
     assert preset("pmet", LLAMA_2)["clamp"] == 1 and preset("pmet", LLAMA_2)["moment_weight"] == 15000
-    assert "bos_in_target" not in preset("pmet", LLAMA_2) and preset("pmet", LLAMA_2, RELEASED)["bos_in_target"]
-    assert "bos_in_target" not in preset("pmet", GPT2_XL, RELEASED), "its tokenizer adds no BOS"
+    faults = {"target_apart", "left_padding"}
+    for model, had in ((LLAMA_2, faults), (GPT2_XL, {"left_padding"}), (PYTHIA_1B, {"target_apart"}), (ATLAS, faults)):
+        assert not faults & preset("pmet", model).keys()
+        assert {fault for fault in faults if preset("pmet", model, RELEASED).get(fault)} == had
     assert (preset("alphaedit", GPT2_XL)["threshold"], preset("alphaedit", LLAMA_3)["l2"]) == (0.02, 10)
     assert "threshold" not in preset("alphaedit", PYTHIA_1B), "the published one is of other activations"
 
@@ -96,6 +98,7 @@ def test_grace_as_the_papers_ran_it() -> None:
         released = preset("grace", model, RELEASED)
         assert (released["layer"], released["steps"]) == (layer, steps)
         assert (released["eps"], released["contexts"], released["cold"], released["chunk"]) == (1.0, [], True, 128)
+        assert released["last_only"] and "last_only" not in preset("grace", model)
         assert "chunk" not in preset("grace", model)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from errata.errors import BadInput
 from errata.keyvalue.contexts import Contexts, even
-from errata.keyvalue.keys import hidden_at, keys_at, lay_out, values_at
+from errata.keyvalue.keys import batched, hidden_at, keys_at, lay_out, values_at
 from errata.model.editable import EditableModel
 from errata.model.tokens import TokenBatch, encode, pad
 from errata.testing import tiny_model
@@ -44,13 +44,33 @@ def test_lookup_is_the_subject_in_every_context_and_target_ids_hold_no_bos(famil
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bos_comes_into_targets_only_when_that_fault_is_asked_for(family: str) -> None:
+def test_targets_are_tokenised_by_themselves_only_when_that_fault_is_asked_for(family: str) -> None:
     model = tiny_model(family)
     right, faulty = (lay_out(model, REQUESTS[0], with_prefixes("It is said"), fault) for fault in (False, True))
     for row, other in zip(right.rows, faulty.rows, strict=True):
-        bos = (model.tokenizer.bos_token_id,) if model.arch.bos else ()
-        assert other.target == (*bos, *row.target) and other.ids[: row.start] == row.ids[: row.start]
+        assert list(other.target) == encode(model.tokenizer, "Berlin") != list(row.target)
+        assert (other.target[0] == model.tokenizer.bos_token_id) == model.arch.bos
+        assert other.ids[: row.start] == row.ids[: row.start]
     assert faulty.essence == right.essence
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_on_the_left_misplaces_all_but_the_longest_row(family: str) -> None:
+    """Places are counted as if on the right, so that a shorter row is read that many tokens too early."""
+    model = tiny_model(family)
+    layout = lay_out(model, REQUESTS[0], with_prefixes("It is said", "Yes"), left_padding=True)
+    lengths = [len(row.ids) - 1 for row in layout.rows]
+    assert [row.left for row in layout.rows] == [max(lengths) - length for length in lengths]
+    assert min(row.left for row in layout.rows) == 0 < layout.rows[0].left
+    batch = batched(model, layout.rows, lengths)
+    for index, row in enumerate(layout.rows):
+        real = [token for token, shown in zip(batch.ids[index].tolist(), batch.mask[index].tolist()) if shown]
+        assert real == list(row.ids[: len(real)]) and len(real) == max(0, lengths[index] - row.left)
+        seen = int(batch.ids[index, row.lookup]) if batch.mask[index, row.lookup] else None
+        assert (seen == row.ids[row.lookup]) == (row.left == 0)
+    right = lay_out(model, REQUESTS[0], with_prefixes("It is said", "Yes"))
+    assert not any(row.left for row in (*right.rows, right.essence))
+    assert torch.equal(hidden_at(model, [layout], 1), hidden_at(model, [right], 1)), "the bare prompt is read by itself"
 
 
 def test_subject_in_the_prefix_or_the_target_is_not_the_one_edited() -> None:

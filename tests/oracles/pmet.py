@@ -5,10 +5,40 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from oracles.memit import Solve, key
+from oracles.memit import Solve
 from oracles.rome import Fact, Plain, Settings
+
+
+class Padded:
+    """Texts as one batch, padded on the right, or on the left with places counted as if on the right (a fault)."""
+
+    def __init__(self, plain: Plain, rows: Sequence[Sequence[int]], left: bool) -> None:
+        self.plain, self.width, fill = plain, max(map(len, rows)), plain.tokenizer.pad_token_id
+        self.ids, self.mask = [], []
+        for row in rows:
+            gap = self.width - len(row)
+            self.ids.append([fill] * gap + list(row) if left else list(row) + [fill] * gap)
+            self.mask.append([0] * gap + [1] * len(row) if left else [1] * len(row) + [0] * gap)
+
+    def logits(self, index: int) -> Tensor:
+        ids, mask = torch.tensor([self.ids[index]]), torch.tensor([self.mask[index]])
+        return self.plain.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
+
+    def seen(self, index: int, module: nn.Module, place: int, *, inputs: bool) -> Tensor:
+        """What a module takes or gives in a row, at a column."""
+        found: list[Tensor] = []
+
+        def note(_: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+            tensor = args[0] if inputs else output[0] if isinstance(output, tuple) else output
+            found.append(tensor.reshape(-1, tensor.shape[-1])[place])
+
+        handle = module.register_forward_hook(note)
+        with torch.no_grad():
+            self.logits(index)
+        handle.remove()
+        return found[0]
 
 
 def pmet(
@@ -21,19 +51,23 @@ def pmet(
     settled: tuple[float, float],
     transposed: bool,
     solve: Solve,
-    bos_in_target: bool = False,
+    apart: bool = False,
+    left: bool = False,
 ) -> tuple[dict[int, Tensor], list[int]]:
-    """Dense updates (d_out, d_in) by layer, and the steps of each search. attention: path within a layer."""
+    """Dense updates (d_out, d_in) by layer, and the steps of each search. attention: path within a layer.
+
+    apart: targets are tokenised by themselves. left: see `Padded`.
+    """
     edited = deepcopy(plain)
     texts = [[fact.prompt, *(f"{prefix}. {fact.prompt}" for prefix in prefixes)] for fact in facts]
     Z, steps = [], []
     for fact, contexts in zip(facts, texts, strict=True):
-        z, step = find_target(plain, attention, layers[-1], fact, contexts, settings, settled, bos_in_target)
+        z, step = find_target(plain, attention, layers[-1], fact, contexts, settings, settled, apart, left)
         Z.append(z)
         steps.append(step)
     updates = {}
     for done, layer in enumerate(layers):
-        K = torch.stack([key(edited, layer, fact, contexts) for fact, contexts in zip(facts, texts, strict=True)])
+        K = torch.stack([key(edited, layer, fact, contexts, left) for fact, contexts in zip(facts, texts, strict=True)])
         now = [
             edited.input_and_output(edited.down(layers[-1]), f.prompt, edited.last_token(f.prompt, f.subject))[1]
             for f in facts
@@ -46,6 +80,16 @@ def pmet(
     return updates, steps
 
 
+def key(plain: Plain, layer: int, fact: Fact, contexts: Sequence[str], left: bool) -> Tensor:
+    """The bare prompt's key and the mean over the prefixed ones, half and half; the prompts alone are one batch."""
+    batch = Padded(plain, [plain.ids(text) for text in contexts], left)
+    found = [
+        batch.seen(index, plain.down(layer), plain.last_token(text, fact.subject), inputs=True)
+        for index, text in enumerate(contexts)
+    ]
+    return (found[0] + torch.stack(found[1:]).mean(0)) / 2 if len(found) > 1 else found[0]
+
+
 def find_target(
     plain: Plain,
     attention: str,
@@ -54,29 +98,35 @@ def find_target(
     contexts: Sequence[str],
     settings: Settings,
     settled: tuple[float, float],
-    bos_in_target: bool,
+    apart: bool,
+    left: bool,
 ) -> tuple[Tensor, int]:
     """What the layer's MLP should put out at the subject, and the steps it took to find."""
     attn, mlp = plain.layers[layer].get_submodule(attention), plain.down(layer)
-    place = plain.last_token(fact.prompt, fact.subject)
-    attn_init, mlp_init = plain.output(attn, fact.prompt, place), plain.output(mlp, fact.prompt, place)
+    place, essence = plain.last_token(fact.prompt, fact.subject), f"{fact.subject} is a"
+    rows, targets = [], []
+    for text in contexts:
+        ids, start = plain.split(text, fact.target)
+        target = plain.ids(fact.target) if apart else ids[start:]
+        rows.append([*ids[:start], *target[:-1]])
+        targets.append((start, target))
+    batch = Padded(plain, [*rows, plain.ids(essence)], left)
+    attn_init, mlp_init = (batch.seen(0, module, place, inputs=False) for module in (attn, mlp))
     d_attn, d_mlp = (torch.zeros_like(mlp_init, requires_grad=True) for _ in range(2))
     adam = torch.optim.Adam([d_mlp, d_attn], lr=settings.lr)
-    essence, before, weight = f"{fact.subject} is a", None, 1.0
+    before, weight = None, 1.0
     for step in range(settings.steps):
         losses, met = [], True
-        for text in contexts:
-            ids, start = plain.split(text, fact.target)
-            if bos_in_target:
-                ids = [*ids[:start], *plain.ids(""), *ids[start:]]
+        for index, text in enumerate(contexts):
+            start, target = targets[index]
             at = plain.last_token(text, fact.subject)
             with plain.adding(attn, at, d_attn), plain.adding(mlp, at, d_mlp):
-                logp = plain.logits(ids).log_softmax(-1)
-            losses.append(-torch.stack([logp[i - 1, ids[i]] for i in range(start, len(ids))]).mean())
-            met = met and all(int(logp[i - 1].argmax()) == ids[i] for i in range(start, len(ids)))
+                logp = batch.logits(index).log_softmax(-1)[start - 1 :]
+            losses.append(-torch.stack([logp[i, token] for i, token in enumerate(target)]).mean())
+            met = met and all(int(logp[i].argmax()) == token for i, token in enumerate(target))
         at = plain.last_token(essence, fact.subject)
         with plain.adding(attn, at, d_attn), plain.adding(mlp, at, d_mlp):
-            now = plain.logits(plain.ids(essence))[at].log_softmax(-1)
+            now = batch.logits(len(contexts))[at].log_softmax(-1)
         before = now.detach() if before is None else before
         kl = settings.kl * torch.nn.functional.kl_div(now[None], before[None], log_target=True, reduction="batchmean")
         decay = settings.weight_decay * (d_mlp.norm() / mlp_init.norm() ** 2 + d_attn.norm() / attn_init.norm() ** 2)

@@ -36,7 +36,9 @@ REQUESTS = (
 GRACE = Grace(1, steps=15, lr=0.3, contexts=((4, 6),))
 IKE = Ike(1, threshold=0.9, contexts=((4, 6),))
 SERAC = WithTrained(learned())
-EDITORS: Any = pytest.mark.parametrize("editor", [GRACE, IKE, SERAC], ids=["grace", "ike", "serac"])
+RELEASED = replace(GRACE, last_only=True)
+IDS = ["grace", "grace as released", "ike", "serac"]
+EDITORS: Any = pytest.mark.parametrize("editor", [GRACE, RELEASED, IKE, SERAC], ids=IDS)
 PROMPTS = [request.prompt for request in REQUESTS] + ["Norway", "Question: where was he born? Answer:"]
 
 
@@ -247,7 +249,8 @@ def test_generation_is_the_same_with_and_without_cache_and_in_transformers(edito
         (run,) = model.routed([tuple(encode(model.tokenizer, text))], [8])
         ids = run.ids
         for token in row.ids:
-            assert int(run.model.forward(pad([ids], model.pad_id))[0, -1].argmax()) == token
+            with run.model.asked_at(torch.tensor([len(run.ids) - 1])):
+                assert int(run.model.forward(pad([ids], model.pad_id))[0, -1].argmax()) == token
             ids = (*ids, token)
     rows = pad_left([encode(model.tokenizer, text) for text in PROMPTS], model.pad_id)
     for cached in (True, False):

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from errata.atlas import MODELS
 from errata.errors import BadInput, MissingArtifact
 from errata.keyvalue.solve import factor
 from errata.model.editable import EditableModel
@@ -296,17 +297,22 @@ def _unbuilt(model: EditableModel, layers: Sequence[int]) -> str:
     spans = ",".join(f"{a}-{b}" if b > a else str(a) for a, b in _runs(layers))
     noun = f"layer {spans}" if len(layers) == 1 else f"layers {spans}"
     return (
-        f"the second moment of {noun} of {model.name} is not built. Build it from a text file: "
-        f"errata artifacts build second-moment --model {model.name} --layers {spans} --corpus FILE"
+        f"the second moment of {noun} of {model.name} is not built. Build it from text: "
+        f"errata artifacts build second-moment --model {model.name} --layers {spans} --corpus {_source(model)}"
     )
 
 
 def _untrained(model: EditableModel, need: Need) -> str:
     options = "".join(f" --set '{name}={json.dumps(value)}'" for name, value in need.shape)
     return (
-        f"{need.kind} is not trained for {model.name} with these options. Train it on a file of edits: "
-        f"errata train {need.kind} --model {model.name} --edits FILE{options}"
+        f"{need.kind} is not trained for {model.name} with these options. Train it on edits: "
+        f"errata train {need.kind} --model {model.name} --edits {_source(model)}{options}"
     )
+
+
+def _source(model: EditableModel) -> str:
+    """What text and edits are taken from: for an embedded model those of its own world, else a file of the user's."""
+    return "atlas" if model.name in MODELS else "FILE"
 
 
 def _runs(layers: Sequence[int]) -> Iterator[tuple[int, int]]:

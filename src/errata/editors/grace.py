@@ -6,8 +6,8 @@ Discrete Key-Value Adaptors", NeurIPS 2023 (arXiv 2211.11031), algorithm 1; the 
 GPT-2 configurations take the up projection); it is asked at every token; answers are compared as texts, where the
 released code compares the mean of their token ids; and the first radius is a share of the median distance
 between keys of unrelated text of the model's own, since distances differ a thousandfold between models. The
-released settings keep their absolute radius (`contexts: []`), their random start (`cold`) and, as the papers on
-collapse ran them, write one request in 128 (`chunk`).
+released settings keep their absolute radius (`contexts: []`), their random start (`cold`), their look-up of a
+prompt's last token alone (`last_only`) and, as the papers on collapse ran them, write one request in 128 (`chunk`).
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,8 @@ class Grace:
     layer: whose down projection has the codebook. steps, lr, loss_stop: search for the value, by Adam. eps: first
     radius of a key, in median distances between the keys of sampled texts. contexts: (length, count) of these
     texts; without any eps is a distance. cold: the value begins at random in place of the layer's own output.
-    chunk: of so many requests only the first is written. seed: of the texts and of cold starts.
+    last_only: a prompt's last token is looked up and no other. chunk: of so many requests only the first is written.
+    seed: of the texts and of cold starts.
     """
 
     name: ClassVar[str] = "grace"
@@ -50,7 +51,10 @@ class Grace:
     beforehand: ClassVar[str] = ""
     writes: ClassVar[str] = "a codebook beside one matrix"
     mergeable: ClassVar[bool] = False
-    released: ClassVar[str] = "radius 1 in every model, values start at random, one request in 128 is written"
+    released: ClassVar[str] = (
+        "radius 1 in every model, values start at random, only a prompt's last token is looked up, one request in 128 "
+        "is written"
+    )
 
     layer: int
     steps: int = 100
@@ -59,6 +63,7 @@ class Grace:
     eps: float = 0.3
     contexts: Sequence[Sequence[int]] = ((10, 20),)
     cold: bool = False
+    last_only: bool = False
     chunk: int = 1
     seed: int = 0
 
@@ -100,7 +105,7 @@ class Grace:
         carried = {**state, **texts.state(), SCALE: scale, SEEN: torch.tensor(seen + 1)}
         if seen % self.chunk:
             details = _details(layout, texts, None, 0)
-            return EditResult(_empty(model, model.site(self.layer)), carried, (details,))
+            return EditResult(self._empty(model), carried, (details,))
         replay = record(model, self.layer, interleave([layout]))
         key, radius = replay.keys[0], self.eps * float(scale)
         start = self._start(model, replay, request.target_new, radius)
@@ -115,6 +120,7 @@ class Grace:
             values=(target.origin + target.offset)[None],
             radii=torch.tensor([radius], dtype=torch.float64, device=model.device),
             labels=(request.target_new,),
+            last_only=self.last_only,
         )
         return EditResult(update, carried, (_details(layout, texts, target.loss, target.steps),))
 
@@ -129,6 +135,15 @@ class Grace:
             drawn = torch.rand(replay.values.shape[1], generator=torch.Generator().manual_seed(self.seed))
             return drawn.to(replay.values)
         return replay.values[0]
+
+    def _empty(self, model: EditableModel) -> Codebook:
+        """A codebook without entries."""
+        site = model.site(self.layer)
+        weight = model.weight(site)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        values, keys = (torch.empty(0, width, dtype=dtype, device=model.device) for width in weight.shape)
+        radii = torch.empty(0, dtype=torch.float64, device=model.device)
+        return Codebook(site, keys, values, radii, (), self.last_only)
 
 
 def _layout(model: EditableModel, request: EditRequest) -> Layout:
@@ -151,15 +166,6 @@ def _scale(model: EditableModel, layer: int, texts: Contexts) -> Tensor:
     if not len(differing):
         raise BadInput(f"{model.name}: no two keys of layer {layer} differ; set contexts=[] and eps, a distance.")
     return differing.median().cpu()
-
-
-def _empty(model: EditableModel, site: str) -> Codebook:
-    """A codebook without entries."""
-    weight = model.weight(site)
-    d_out, d_in = weight.shape
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    keys, values = (torch.empty(0, width, dtype=dtype, device=model.device) for width in (d_in, d_out))
-    return Codebook(site, keys, values, torch.empty(0, dtype=torch.float64, device=model.device), ())
 
 
 def _details(layout: Layout, texts: Contexts, loss: float | None, steps: int) -> dict[str, Any]:

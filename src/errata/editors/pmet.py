@@ -6,9 +6,10 @@ written as in MEMIT, but a layer takes its residual over the root of the number 
 is the most probable answer, its likelihood counts a tenth (authors' code). For families with a norm behind the
 MLP the residual is of what the norm puts out.
 
-The code that papers on collapse ran pads on the left and counts positions as if on the right, makes BOS the
-first target token for tokenizers that add it, and puts no space before targets of models without "gpt" in
-their name. Here positions and spaces are right; `bos_in_target` brings the second fault back.
+The code that papers on collapse ran pads on the left and counts positions as if on the right, for tokenizers of
+GPT-2 and Llama (`left_padding` brings that back): offsets, keys and target tokens then are at places that hold other
+tokens, or none. And it tokenises targets by themselves, in models without "gpt" in their name (`target_apart`), so
+that they begin with BOS where the tokenizer adds one, and without a space where it does not.
 """
 
 from collections.abc import Sequence
@@ -35,20 +36,24 @@ class Pmet(Weighted):
     """Hyperparameters of PMET, see `Spreading` and `Weighted`; clamp and weight_decay hold for both offsets.
 
     settled_weight: of the targets' log likelihood, once they are the most probable tokens in all contexts.
-    settled_drift: then the search ends where kl KL is at most this. bos_in_target: see above.
+    settled_drift: then the search ends where kl KL is at most this. target_apart, left_padding: see above.
     """
 
     name: ClassVar[str] = "pmet"
     paper: ClassVar[str] = "Li et al. 2024, arXiv 2308.08742"
     batch: ClassVar[bool] = True
-    released: ClassVar[str] = "targets begin with BOS where the tokenizer adds one"
+    released: ClassVar[str] = (
+        "padded on the left and counted from the right, so that subjects and targets are misplaced; targets begin with "
+        "BOS where the tokenizer adds one"
+    )
     power: ClassVar[float] = 0.5
 
     clamp: float = 1.0
     moment_weight: float = 15000.0
     settled_weight: float = 0.1
     settled_drift: float = 0.01
-    bos_in_target: bool = False
+    target_apart: bool = False
+    left_padding: bool = False
 
     @property
     def objective(self) -> Objective:
@@ -57,8 +62,8 @@ class Pmet(Weighted):
         return Objective(self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop, settled)
 
     def lay_out(self, model: EditableModel, request: EditRequest, texts: Contexts) -> Layout:
-        """The token rows of a request, targets with BOS if that is asked for."""
-        return lay_out(model, request, texts, self.bos_in_target)
+        """The token rows of a request, with the faults that are asked for."""
+        return lay_out(model, request, texts, self.target_apart, self.left_padding)
 
     def search(self, model: EditableModel, layouts: Sequence[Layout]) -> list[Target]:
         """One target for each request: offsets of attention and MLP of the last layer, (2, d_model)."""

@@ -1,14 +1,14 @@
 """Requests laid out as token rows, and the hidden vectors read at their subjects."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from errata.keyvalue.contexts import Contexts
 from errata.model.editable import EditableModel
-from errata.model.tokens import TokenBatch, encode, encode_target, pad, subject_index
+from errata.model.tokens import TokenBatch, encode, encode_apart, encode_target, pad, subject_index
 from errata.types import EditRequest
 
 ESSENCE = "{} is a"
@@ -20,12 +20,14 @@ ROWS_AT_ONCE = 256
 class Row:
     """ids: tokens of a text. lookup: index of the subject's last token.
 
-    start: index of the first target token in ids; len(ids) where there is no target.
+    start: index of the first target token in ids; len(ids) where there is no target. left: masked tokens that are
+    put before the text while lookup and start stay where they are, which is a fault.
     """
 
     ids: tuple[int, ...]
     lookup: int
     start: int
+    left: int = 0
 
     @property
     def target(self) -> tuple[int, ...]:
@@ -46,30 +48,41 @@ class Layout:
         return self.rows[0].lookup
 
 
-def lay_out(model: EditableModel, request: EditRequest, contexts: Contexts, bos_in_target: bool = False) -> Layout:
+def lay_out(
+    model: EditableModel,
+    request: EditRequest,
+    contexts: Contexts,
+    target_apart: bool = False,
+    left_padding: bool = False,
+) -> Layout:
     """Token rows of a request. BadInput if the subject is not in the prompt.
 
-    bos_in_target: for tokenizers that add BOS, make it the first token of every target, which is a fault.
+    Two faults of public code: target_apart: targets are tokenised by themselves, see `encode_apart`. left_padding:
+    the rows are padded on the left to the longest of them, and places are counted as if on the right.
     """
-    rows = tuple(_row(model, text, request) for text in contexts.texts(request.prompt))
-    if bos_in_target:
-        rows = tuple(_with_bos(model, row) for row in rows)
+    rows = tuple(_row(model, text, request, target_apart) for text in contexts.texts(request.prompt))
     # Every place of the pattern is filled, so a brace in the subject stays a brace.
     text = ESSENCE.replace("{}", request.subject)
-    lookup = subject_index(model.tokenizer, text, request.subject)
-    ids = tuple(encode(model.tokenizer, text)[: lookup + 1])
-    return Layout(request, rows, Row(ids, lookup, len(ids)))
+    lookup, ids = subject_index(model.tokenizer, text, request.subject), encode(model.tokenizer, text)
+    essence = Row(tuple(ids[: lookup + 1]), lookup, lookup + 1)
+    if left_padding:
+        width = max(len(ids), *(len(row.ids) - 1 for row in rows))
+        rows = tuple(replace(row, left=width - len(row.ids) + 1) for row in rows)
+        essence = replace(essence, left=width - len(ids))
+    return Layout(request, rows, essence)
 
 
-def _row(model: EditableModel, prompt: str, request: EditRequest) -> Row:
-    ids, start = encode_target(model.tokenizer, prompt, request.target_new)
+def _row(model: EditableModel, prompt: str, request: EditRequest, target_apart: bool) -> Row:
+    ids, start = (encode_apart if target_apart else encode_target)(model.tokenizer, prompt, request.target_new)
     # Of the prompt alone: the target may name the subject too.
     return Row(tuple(ids), subject_index(model.tokenizer, prompt, request.subject), start)
 
 
-def _with_bos(model: EditableModel, row: Row) -> Row:
-    bos = encode(model.tokenizer, "")
-    return Row((*row.ids[: row.start], *bos, *row.ids[row.start :]), row.lookup, row.start)
+def batched(model: EditableModel, rows: Sequence[Row], lengths: Sequence[int]) -> TokenBatch:
+    """The first so many tokens of each row, padded on the right; what a row has on its left is masked as well."""
+    ids = [((model.pad_id,) * row.left + row.ids)[:length] for row, length in zip(rows, lengths, strict=True)]
+    batch, left = pad(ids, model.pad_id), torch.tensor([[row.left] for row in rows])
+    return replace(batch, mask=batch.mask * (batch.positions >= left))
 
 
 def keys_at(model: EditableModel, layouts: Sequence[Layout], weights: Tensor, layer: int) -> Tensor:
@@ -78,22 +91,20 @@ def keys_at(model: EditableModel, layouts: Sequence[Layout], weights: Tensor, la
     weights: (contexts,) share of each. Rows end at the subject: what follows cannot change it.
     """
     site = model.site(layer)
-    heads = [row.ids[: row.lookup + 1] for layout in layouts for row in layout.rows]
-    found = _at_ends(model, heads, lambda batch, ends: model.inputs_at(batch, [site], ends)[site])
+    heads = [row for layout in layouts for row in layout.rows]
+    found = _at_lookups(model, heads, lambda batch, ends: model.inputs_at(batch, [site], ends)[site])
     rows = found.reshape(len(layouts), len(weights), -1)
     return torch.einsum("ncd,c->nd", rows, weights.to(rows))
 
 
 def hidden_at(model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
     """(n, d_model) residual stream after the layer at the subject of the bare prompts."""
-    heads = [layout.rows[0].ids[: layout.lookup + 1] for layout in layouts]
-    return _at_ends(model, heads, lambda batch, ends: model.hidden_at(batch, layer, ends))
+    return _at_lookups(model, _bare(layouts), lambda batch, ends: model.hidden_at(batch, layer, ends))
 
 
 def values_at(model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
     """(n, d_model) output of the layer's MLP, before any norm, at the subject of the bare prompts."""
-    heads = [layout.rows[0].ids[: layout.lookup + 1] for layout in layouts]
-    return _at_ends(model, heads, lambda batch, ends: model.mlp_out_at(batch, layer, ends))
+    return _at_lookups(model, _bare(layouts), lambda batch, ends: model.mlp_out_at(batch, layer, ends))
 
 
 def contribution_at(model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
@@ -110,15 +121,19 @@ def contribution(model: EditableModel, layer: int, values: Tensor) -> Tensor:
     return added
 
 
-def _at_ends(
-    model: EditableModel, rows: Sequence[Sequence[int]], read: Callable[[TokenBatch, Tensor], Tensor]
-) -> Tensor:
-    """What `read` gives for the last position of each row, in the order of the rows; rows of one length together."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+def _bare(layouts: Sequence[Layout]) -> list[Row]:
+    """The bare prompts, each by itself: nothing is on their left."""
+    return [replace(layout.rows[0], left=0) for layout in layouts]
+
+
+def _at_lookups(model: EditableModel, rows: Sequence[Row], read: Callable[[TokenBatch, Tensor], Tensor]) -> Tensor:
+    """What `read` gives for the lookup of each row, in the order of the rows; rows of one length together."""
+    order = sorted(range(len(rows)), key=lambda index: rows[index].lookup)
     parts = []
     for start in range(0, len(order), ROWS_AT_ONCE):
-        batch = pad([rows[index] for index in order[start : start + ROWS_AT_ONCE]], model.pad_id)
-        parts.append(read(batch, batch.lengths - 1))
+        part = [rows[index] for index in order[start : start + ROWS_AT_ONCE]]
+        ends = [row.lookup for row in part]
+        parts.append(read(batched(model, part, [end + 1 for end in ends]), torch.tensor(ends)))
     found = torch.cat(parts)
     back = torch.empty(len(order), dtype=torch.long, device=found.device)
     back[torch.tensor(order, device=found.device)] = torch.arange(len(order), device=found.device)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from errata.keyvalue.keys import Row
+from errata.keyvalue.keys import Row, batched
 from errata.model import hooks
 from errata.model.editable import EditableModel
-from errata.model.tokens import TokenBatch, pad
+from errata.model.tokens import TokenBatch
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,11 @@ def _recorded(model: EditableModel, resumed: int, layer: int, rows: Sequence[Row
 
     resumed: the layer whose output is kept. layer: the one whose keys and values are.
     """
-    batch = pad([row.ids[:-1] if row.target else row.ids for row in rows], model.pad_id).to(model.device)
+    lengths = [len(row.ids) - bool(row.target) for row in rows]
+    batch = batched(model, rows, lengths).to(model.device)
     lookups = torch.tensor([row.lookup for row in rows], device=model.device)
     seen, past = _observed(model, resumed, layer, batch, lookups)
-    left, right = int(lookups.max()), int((batch.lengths - lookups).max())
+    left, right = int(lookups.max()), max(n - row.lookup for n, row in zip(lengths, rows, strict=True))
     before = lookups[:, None] - torch.arange(left, 0, -1, device=model.device)
     after = lookups[:, None] + torch.arange(right, device=model.device)
     recorded = {
@@ -138,7 +139,7 @@ def _recorded(model: EditableModel, resumed: int, layer: int, rows: Sequence[Row
         "layer": resumed,
         "ids": _taken(batch.ids, after),
         "positions": _taken(batch.positions, after),
-        "mask": torch.cat([(before >= 0).long(), (after < batch.lengths[:, None]).long()], 1),
+        "mask": torch.cat([_visible(batch.mask, before), _visible(batch.mask, after)], 1),
         "stream": _taken(hooks.main(seen["layer"]), after),
         "past": tuple((_taken_past(k, before), _taken_past(v, before)) for k, v in past) if left else (),
         "keys": seen["key"],
@@ -180,6 +181,11 @@ def _observed(
 def _taken(tensor: Tensor, columns: Tensor) -> Tensor:
     """Chosen columns of each row: (n, t, ...), (n, s) -> (n, s, ...). Columns outside the row give what is masked."""
     return tensor[torch.arange(len(tensor), device=tensor.device)[:, None], columns.clamp(0, tensor.shape[1] - 1)]
+
+
+def _visible(mask: Tensor, columns: Tensor) -> Tensor:
+    """The mask at chosen columns of each row, 0 outside it."""
+    return _taken(mask, columns) * ((columns >= 0) & (columns < mask.shape[1]))
 
 
 def _taken_past(tensor: Tensor, columns: Tensor) -> Tensor:

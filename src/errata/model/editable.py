@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +39,7 @@ class EditableModel:
         self.n_layers = len(list(self._module(self.arch.layers).children()))
         self._patches: tuple[Patch, ...] = ()
         self._attached: list[hooks.Removable] = []
+        self.prompt_ends: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"EditableModel({self.name!r}, {self.arch.model_type}, {self.n_layers} layers, {self.dtype})"
@@ -251,6 +252,18 @@ class EditableModel:
             for index, row in zip(own, found, strict=True):
                 rows[index] = row
         return rows
+
+    @contextmanager
+    def asked_at(self, columns: Tensor) -> Iterator[None]:
+        """Within the context patches know, as `prompt_ends`, where in a pass the prompts of its rows end.
+
+        columns: (n,) of the last token of each prompt; one that is not among the pass' columns ends elsewhere.
+        """
+        self.prompt_ends = columns
+        try:
+            yield
+        finally:
+            self.prompt_ends = None
 
     def shifted(self, module: nn.Module, positions: Tensor, delta: Tensor) -> AbstractContextManager[None]:
         """Within the context `delta` is added to a module's output at one position a row; differentiable.

@@ -190,8 +190,10 @@ def _continue(
     )
     known = cache.get_seq_length()
     ids, mask, positions, active = batch.ids[:, known:], batch.mask, batch.positions[:, known:], list(rows)
+    ends = torch.full((len(active),), ids.shape[1] - 1, device=model.device)
     while True:
-        logits = _last_logits(model, ids, mask, positions, cache)
+        with model.asked_at(ends):
+            logits = _last_logits(model, ids, mask, positions, cache)
         tokens = logits.argmax(-1)
         finite = logits.isfinite().all(-1).tolist()
         taken = zip(active, tokens.tolist(), finite, strict=True)
@@ -203,7 +205,7 @@ def _continue(
             cache.batch_select_indices(chosen)
             tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
             active = [active[slot] for slot in keep]
-        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        ids, positions, ends = tokens[:, None], positions[:, -1:] + 1, ends.new_full((len(active),), -1)
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
 
 

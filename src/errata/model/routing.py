@@ -61,7 +61,9 @@ class RoutedGenerate:
         for model, indices in members.items():
             batch = pad_left([routed[index].ids for index in indices], model.pad_id).to(ids.device)
             generate = self._original if model is self._model else model.model.generate
-            outputs.append(generate(batch.ids, *args, attention_mask=batch.mask, **kwargs))
+            ends = torch.full((len(indices),), batch.ids.shape[1] - 1, device=ids.device)
+            with model.asked_at(ends):
+                outputs.append(generate(batch.ids, *args, attention_mask=batch.mask, **kwargs))
             found = outputs[-1] if isinstance(outputs[-1], Tensor) else outputs[-1].sequences
             continuations.append(found[:, batch.ids.shape[1] :])
         sequences = _joined(ids, list(members.values()), continuations, self._model.pad_id)

@@ -124,7 +124,8 @@ def _tails(model: EditableModel, rows: Sequence[Row], prefix: int, cache: Dynami
     past = copy.deepcopy(cache)
     if past is not None:
         past.batch_repeat_interleave(len(rows))
-    with hooks.hooked([reading(model, keep)]):
+    scored = torch.tensor([row.scored for row in rows], device=model.device)
+    with hooks.hooked([reading(model, keep)]), model.asked_at(ends - scored):
         logits = model.model(
             input_ids=batch.ids,
             attention_mask=torch.cat([batch.mask.new_ones(len(rows), prefix), batch.mask], 1),

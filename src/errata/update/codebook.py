@@ -3,8 +3,10 @@
 Paper: Hartvigsen, Sankaranarayanan, Palangi, Kim, Ghassemi, "Aging with GRACE: Lifelong Model Editing with
 Discrete Key-Value Adaptors", NeurIPS 2023 (arXiv 2211.11031), section 3 and algorithm 1, with the radii as
 in the authors' code. Every token is looked up, not only the prompt's last one: so the answer depends neither
-on padding nor on caches nor on where a prompt ends, and text that is generated is looked up as well. A key
-that cannot be told from an earlier one takes its place: the published split would leave both a radius of nil.
+on padding nor on caches nor on where a prompt ends, and text that is generated is looked up as well. The
+released code looks the prompt's last token up and no other (its option `replace_last`), as `last_only` does
+here: what a prompt goes on to say after an edited one, and what is generated, then follows from the model alone.
+A key that cannot be told from an earlier one takes its place: the published split would leave both a radius of nil.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,6 +71,18 @@ class Regions:
         rows = y.reshape(-1, y.shape[-1])
         return torch.where(inside[:, None], self.values[index].to(y), rows).reshape(y.shape)
 
+    def replaced_at(self, x: Tensor, y: Tensor, columns: Tensor) -> Tensor:
+        """The same at one column of each row alone, and nowhere in a row whose column is not among its own.
+
+        x: (n, t, d_in), or (n * t, d_in) where a family flattens. columns: (n,); rows that are copies stand together.
+        """
+        n = len(x) if x.dim() == 3 else len(columns)
+        keys, outputs = x.reshape(n, -1, x.shape[-1]), y.reshape(n, -1, y.shape[-1])
+        columns = columns.to(x.device).repeat_interleave(n // len(columns))
+        rows = ((columns >= 0) & (columns < keys.shape[1])).nonzero()[:, 0]
+        places = rows, columns[rows]
+        return outputs.index_put(places, self.replaced(keys[places], outputs[places])).reshape(y.shape)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "Regions":
         """On a device, with keys of a dtype."""
         return Regions(self.keys.to(device, dtype), self.values.to(device), self.radii.to(device), self.labels)
@@ -91,7 +105,8 @@ class Codebook(Patch):
     """One entry for each request; the regions follow from the entries in their order.
 
     site: the linear map. keys: (n, d_in), values: (n, d_out), float32 or float64. radii: (n,) float64, of each
-    entry by itself. labels: n texts of answers. known: the regions, where they were computed already.
+    entry by itself. labels: n texts of answers. last_only: a prompt's last token is looked up and no other. known:
+    the regions, where they were computed already.
     """
 
     kind: ClassVar[str] = "grace"
@@ -101,6 +116,7 @@ class Codebook(Patch):
     values: Tensor
     radii: Tensor
     labels: tuple[str, ...]
+    last_only: bool = False
     known: Regions | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -126,11 +142,16 @@ class Codebook(Patch):
         return {"keys": self.keys, "values": self.values, "radii": self.radii}
 
     def meta(self) -> dict[str, Any]:
-        return {"site": self.site, "labels": list(self.labels)}
+        return {"site": self.site, "labels": list(self.labels), "last_only": self.last_only}
 
     @classmethod
     def from_parts(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
-        return cls(meta["site"], tensors["keys"], tensors["values"], tensors["radii"], tuple(meta["labels"]))
+        keys, values, radii = (tensors[name] for name in ("keys", "values", "radii"))
+        return cls(meta["site"], keys, values, radii, tuple(meta["labels"]), meta["last_only"])
+
+    @property
+    def routes(self) -> bool:
+        return self.last_only
 
     def attach(self, model: EditableModel) -> Sequence[hooks.Removable]:
         """A hook on the linear map. BadInput if the entries are not of its widths."""
@@ -142,14 +163,18 @@ class Codebook(Patch):
         regions = self.regions.to(model.device, torch.promote_types(model.dtype, torch.float32))
 
         def answer(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return regions.replaced(hooks.widened(args[0]), output)
+            x = hooks.widened(args[0])
+            if not self.last_only:
+                return regions.replaced(x, output)
+            return output if model.prompt_ends is None else regions.replaced_at(x, output, model.prompt_ends)
 
         return [model.model.get_submodule(self.site).register_forward_hook(answer)]
 
     @property
     def _place(self) -> dict[str, Any]:
         """What entries must share."""
-        return {"site": self.site, "shape": (self.values.shape[1], self.keys.shape[1])}
+        shape = self.values.shape[1], self.keys.shape[1]
+        return {"site": self.site, "shape": shape, "last_only": self.last_only}
 
     def _written(self, regions: Regions) -> Regions:
         """The regions once this patch's entries are written too."""

@@ -71,7 +71,6 @@ class Notes(Patch):
     """
 
     kind: ClassVar[str] = "ike"
-    routes: ClassVar[bool] = True
 
     retriever: Retriever
     center: Tensor
@@ -97,6 +96,10 @@ class Notes(Patch):
         return cls(Retriever(**meta["retriever"]), tensors["center"], tensors["embeddings"], facts)
 
     # Routing
+
+    @property
+    def routes(self) -> bool:
+        return True
 
     def similarities(self, model: EditableModel, prompts: Sequence[Tokens]) -> Tensor:
         """(p, n) cosines of prompts and facts; -inf for facts that a later one replaces."""

@@ -36,11 +36,10 @@ class Patch(ABC):
     """Entries of one or more edits, in order, and the settings they share; frozen.
 
     kind: the name of its method, which tells what a file holds. A patch acts through `attach`, on what modules
-    give, or, where `routes` says so, through `route`, on what is run in place of a prompt. `len` counts entries.
+    give, or through `route`, on what is run in place of a prompt. `len` counts entries.
     """
 
     kind: ClassVar[str]
-    routes: ClassVar[bool] = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -61,6 +60,11 @@ class Patch(ABC):
     @abstractmethod
     def from_parts(cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Self:
         """The patch that gave these tensors, shared ones included, and this `meta`."""
+
+    @property
+    def routes(self) -> bool:
+        """Whether it must be asked of every prompt before that is run, or be told where it ends."""
+        return False
 
     @property
     def shared(self) -> "Shared | None":

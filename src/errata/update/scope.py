@@ -66,7 +66,6 @@ class Scope(Patch):
     """
 
     kind: ClassVar[str] = "serac"
-    routes: ClassVar[bool] = True
 
     layer: int
     embeddings: Tensor
@@ -106,6 +105,10 @@ class Scope(Patch):
         return {"layer": self.layer, "trained": self.trained.digest}
 
     # Routing
+
+    @property
+    def routes(self) -> bool:
+        return True
 
     def likeness(self, model: EditableModel, prompts: Sequence[Tokens]) -> Tensor:
         """(p, n) from 0 to 1, exp(-|e_q - e_i|^2); 0 for edits that a later one replaces."""
