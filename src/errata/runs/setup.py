@@ -26,7 +26,7 @@ from errata.model.loading import load
 from errata.model.tokens import ChatFrame, chat_frame, encode, encode_target, pad, subject_index
 from errata.registry import check_options, load_filter, split_variant
 from errata.runs.chat import framed_case, framed_request, settled
-from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
+from errata.runs.config import ChatTemplate, Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic
 from errata.types import EditCase, EditRequest
 
@@ -43,9 +43,9 @@ class Setup:
     """The parts of one run.
 
     filter: what clips updates, None for nothing. cases: what is edited, in order, without chat template; all can be
-    located in the model's tokens. skipped: (request id, reason) of those that cannot. frame: the model's chat
-    template, None where it is not used at all. checkpoints: numbers of edits after which the model is measured,
-    ascending from 0.
+    located in the model's tokens. skipped: (request id, reason) of those that cannot. chat: what goes through the
+    model's chat template, without "auto"; frame: that template, None where nothing does. checkpoints: numbers of edits
+    after which the model is measured, ascending from 0.
     """
 
     config: RunConfig
@@ -54,18 +54,19 @@ class Setup:
     filter: Filter | None
     cases: Sequence[EditCase]
     skipped: Sequence[tuple[str, str]]
-    frame: ChatFrame | None = None
+    chat: ChatTemplate
+    frame: ChatFrame | None
 
     @cached_property
     def requests(self) -> list[EditRequest]:
         """As the method gets them."""
-        frame = self.frame if self.config.chat_template.edits else None
+        frame = self.frame if self.chat.edits else None
         return [framed_request(case.request, frame) for case in self.cases]
 
     @cached_property
     def exam(self) -> list[EditCase]:
         """The cases as the model is asked about them."""
-        frame = self.frame if self.config.chat_template.probes else None
+        frame = self.frame if self.chat.probes else None
         return [framed_case(case, frame) for case in self.cases]
 
     @property
@@ -103,8 +104,8 @@ def prepare(config: RunConfig) -> Setup:
     cases, skipped = locatable(model, found, max(wanted, 1), frame if chat.edits else None)
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
-    exact = config.model_copy(update={"batch": batch_size(editor, config.batch), "chat_template": chat})
-    return Setup(exact, model, editor, filter, cases, skipped, frame)
+    split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
+    return Setup(split, model, editor, filter, cases, skipped, chat, frame)
 
 
 def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
@@ -152,8 +153,7 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
         ("the weights of the model", began.model_fingerprint, now.model_fingerprint),
         ("the edits", began.data_sha256, now.data_sha256),
         ("the hyperparameters of the method", began.editor, now.editor),
-        # A run that says "auto" was begun when chat templates were not used.
-        ("the use of the chat template", str(began.config.chat_template.settled(False)), str(now.config.chat_template)),
+        ("the use of the chat template", str(began.chat_template), str(now.chat_template)),
     ):
         if before != after:
             raise BadInput(
@@ -200,6 +200,7 @@ def _resolved(setup: Setup) -> Resolved:
         data_sha256=_digest([_told(case) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
+        chat_template=setup.chat,
     )
 
 
