@@ -44,6 +44,18 @@ def test_runs_then_a_report(configs: list[Path], tmp_path: Path, capsys: pytest.
     assert {"report", "headline", "sentences", "runs"} <= set(told) and Path(told["report"]).is_file()
 
 
+def test_one_file_of_several_orders_is_a_run_each(
+    configs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(configs[0].read_text()) | {"edits": [0], "seeds": [3, 4]}
+    (tmp_path / "orders.yaml").write_text(yaml.safe_dump(values))
+    command = ["run", str(tmp_path / "orders.yaml"), "--root", str(tmp_path / "runs"), "--workers", "1"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "2 runs, one for each order" in err
+    assert [load_config(Path(folder)).seed for folder in out.split()] == [3, 4]
+
+
 def test_a_key_that_does_not_exist(configs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "wrong.yaml").write_text(configs[0].read_text() + "batches: 3\n")
     assert main(["run", str(tmp_path / "wrong.yaml"), "--root", str(tmp_path)]) == 2

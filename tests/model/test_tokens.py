@@ -246,7 +246,7 @@ def test_a_subject_of_the_template_is_not_one_of_the_prompt(chatting: PreTrained
 def test_a_context_goes_before_the_users_words(chatting: PreTrainedTokenizerFast) -> None:
     frame = chat_frame(chatting)
     moved = preceded_by("So be it. ", frame("The sky is"))
-    assert moved == frame("So be it. The sky is") and own_words(moved) == "The sky is"
+    assert moved == frame("So be it. The sky is") and own_words(moved) == "So be it. The sky is"
     assert subject_index(chatting, moved, "sky") > subject_index(chatting, frame("The sky is"), "sky")
     assert preceded_by("So. ", "The sky is") == "So. The sky is" and own_words("The sky is") == "The sky is"
 

@@ -39,7 +39,7 @@ def text_of(prompt: str) -> str:
 
 def test_prompts_are_the_users_message(tmp_path: Path, make_config: MakeConfig, chat_model: str) -> None:
     run = RunDir(start(make_config(model=chat_model, edits=[4]), tmp_path))
-    assert read_resolved(run).config.chat_template == ChatTemplate(edits=True, probes=True)
+    assert read_resolved(run).chat_template == ChatTemplate(edits=True, probes=True)
     tokenizer = load(chat_model).tokenizer
     for entry, (subject, _, _) in zip(read_ledger(run.ledger), FACTS, strict=True):
         ids = tokenizer(text_of(f"The capital of {subject} is"), add_special_tokens=False).input_ids
@@ -73,7 +73,7 @@ def test_edits_and_probes_each_choose(
 
 def test_auto_is_off_without_a_template_and_true_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
     run = RunDir(start(make_config(edits=[0]), tmp_path))
-    assert read_resolved(run).config.chat_template == ChatTemplate(edits=False, probes=False)
+    assert read_resolved(run).chat_template == ChatTemplate(edits=False, probes=False)
     with pytest.raises(BadInput, match=r"no chat template.*chat_template: auto"):
         start(make_config(edits=[0], chat_template=True), tmp_path)
 
@@ -83,7 +83,7 @@ def test_a_run_from_before_there_were_templates_is_not_continued_with_one(
 ) -> None:
     run = RunDir(start(make_config(model=chat_model, edits=[0]), tmp_path))
     values = yaml.safe_load(run.config.read_text())
-    del values["config"]["chat_template"]
+    del values["chat_template"], values["config"]["chat_template"]
     run.config.write_text(yaml.safe_dump(values))
     with pytest.raises(BadInput, match="the use of the chat template changed since"):
         start(run.path)

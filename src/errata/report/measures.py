@@ -229,9 +229,8 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
 
 
 def _interval(scores: Scores) -> Interval:
-    if scores.groups is None:
-        return wilson(int(scores.correct.sum()), scores.n)
-    return wilson_clustered(scores.correct, scores.groups)
+    found = [wilson_clustered(scores.correct, labels) for labels in scores.groups]
+    return max(found, key=lambda i: i.high - i.low) if found else wilson(int(scores.correct.sum()), scores.n)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:
@@ -267,11 +266,11 @@ def _paired(before: Scores, after: Scores) -> PairedDifference:
     place = {item: row for row, item in enumerate(before.items)}
     common = [(place[item], row) for row, item in enumerate(after.items) if item in place]
     rows = np.array(common, dtype=np.intp).reshape(-1, 2)
-    groups = None if after.groups is None else after.groups[rows[:, 1]]
-    change = paired_difference(before.correct[rows[:, 0]], after.correct[rows[:, 1]], groups)
-    if groups is None or not change.n:
-        return change
-    share = change.effective / change.n  # an item asked of many models, each with other edits, is not many items
+    pair = before.correct[rows[:, 0]], after.correct[rows[:, 1]]
+    if not after.groups:
+        return paired_difference(*pair)
+    change = min((paired_difference(*pair, labels[rows[:, 1]]) for labels in after.groups), key=lambda c: c.effective)
+    share = change.effective / change.n if change.n else 1.0
     return replace(change, p=float(mcnemar_exact(round(change.broke * share), round(change.fixed * share))))
 
 

@@ -62,15 +62,17 @@ class Scores:
         return len(self.items)
 
     @property
-    def groups(self) -> NDArray[np.int64] | None:
-        """(n,) labels of rows that go together, those of one edit or of one item; None where each is on its own.
+    def groups(self) -> tuple[NDArray[np.int64], ...]:
+        """Labels (n,) of rows that go together, in each way that they do; none where each row is on its own.
 
-        An item has several rows where several models were asked, each with other edits.
+        Rows of one edit do. So do those of one item, and of one model, where several models were asked the item.
         """
         if is_probe(self.table):
-            return self.edit
+            return (self.edit,)
         place = {item: row for row, item in enumerate(dict.fromkeys(self.items))}
-        return None if len(place) == self.n else np.array([place[item] for item in self.items], dtype=np.int64)
+        if len(place) == self.n:
+            return ()
+        return np.array([place[item] for item in self.items], dtype=np.int64), self.edit
 
 
 @dataclass(frozen=True)

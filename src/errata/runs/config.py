@@ -147,6 +147,7 @@ class Resolved(BaseModel):
 
     editor: every hyperparameter, preset included. cases: how many edits the run works on. data_sha256: of
     those cases. versions: of Python, the libraries and Errata; threads and machine decide the last bits.
+    chat_template: what goes through the model's, without "auto"; nothing did before there was this key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -157,6 +158,7 @@ class Resolved(BaseModel):
     data_sha256: str
     cases: int
     versions: dict[str, str]
+    chat_template: ChatTemplate = ChatTemplate(edits=False, probes=False)
 
 
 def load_configs(path: Path) -> list[RunConfig]:

@@ -62,8 +62,8 @@ class Scorer:
         else:
             from errata.capability.harness import evaluate  # importing the harness takes seconds
 
-            chat = bool(self._config.chat_template.probes)
-            tables = evaluate(self._setup.model, [kind], self._config.limit, self._config.seed, progress, chat=chat)
+            limit, seed, chat = self._config.limit, self._config.seed, bool(self._setup.chat.probes)
+            tables = evaluate(self._setup.model, [kind], limit, seed, progress, chat=chat)
             self._write(edits, kind, [replace(row, edit=self._alone(edits)) for row in tables[kind]])
 
     def _probe(self, edits: int, newest: int, progress: Progress) -> None:

@@ -26,7 +26,7 @@ from errata.model.loading import load
 from errata.model.tokens import ChatFrame, chat_frame, encode, pad
 from errata.registry import check_options, load_filter, split_variant
 from errata.runs.chat import framed_case, framed_request, settled
-from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
+from errata.runs.config import ChatTemplate, Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic, write_json
 from errata.runs.selection import KNOWN, select
 from errata.types import EditCase, EditRequest
@@ -44,9 +44,9 @@ class Setup:
     """The parts of one run.
 
     filter: what clips updates, None for nothing. cases: what is edited, in order, without chat template; all can be
-    located in the model's tokens. skipped: (request id, reason) of those that cannot. frame: the model's chat
-    template, None where it is not used at all. checkpoints: numbers of edits after which the model is measured,
-    ascending from 0.
+    located in the model's tokens. skipped: (request id, reason) of those that cannot. chat: what goes through the
+    model's chat template, without "auto"; frame: that template, None where nothing does. checkpoints: numbers of edits
+    after which the model is measured, ascending from 0.
     """
 
     config: RunConfig
@@ -55,18 +55,19 @@ class Setup:
     filter: Filter | None
     cases: Sequence[EditCase]
     skipped: Sequence[tuple[str, str]]
-    frame: ChatFrame | None = None
+    chat: ChatTemplate
+    frame: ChatFrame | None
 
     @cached_property
     def requests(self) -> list[EditRequest]:
         """As the method gets them."""
-        frame = self.frame if self.config.chat_template.edits else None
+        frame = self.frame if self.chat.edits else None
         return [framed_request(case.request, frame) for case in self.cases]
 
     @cached_property
     def exam(self) -> list[EditCase]:
         """The cases as the model is asked about them."""
-        frame = self.frame if self.config.chat_template.probes else None
+        frame = self.frame if self.chat.probes else None
         return [framed_case(case, frame) for case in self.cases]
 
     @property
@@ -107,8 +108,8 @@ def prepare(config: RunConfig, known: Collection[str] | None = None) -> Setup:
     )
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
-    exact = config.model_copy(update={"batch": batch_size(editor, config.batch), "chat_template": chat})
-    return Setup(exact, model, editor, filter, cases, skipped, frame)
+    split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
+    return Setup(split, model, editor, filter, cases, skipped, chat, frame)
 
 
 def _order(config: RunConfig) -> int | None:
@@ -140,8 +141,7 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
         ("the weights of the model", began.model_fingerprint, now.model_fingerprint),
         ("the edits", began.data_sha256, now.data_sha256),
         ("the hyperparameters of the method", began.editor, now.editor),
-        # A run that says "auto" was begun when chat templates were not used.
-        ("the use of the chat template", str(began.config.chat_template.settled(False)), str(now.config.chat_template)),
+        ("the use of the chat template", str(began.chat_template), str(now.chat_template)),
     ):
         if before != after:
             raise BadInput(
@@ -176,6 +176,7 @@ def _resolved(setup: Setup) -> Resolved:
         data_sha256=_digest([_decisive(case) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
+        chat_template=setup.chat,
     )
 
 
