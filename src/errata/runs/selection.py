@@ -9,7 +9,7 @@ from errata.model.editable import EditableModel
 from errata.model.tokens import encode_target, subject_index
 from errata.probes.edits import answered
 from errata.runs.layout import RunDir
-from errata.types import EditCase
+from errata.types import EditCase, Progress
 
 AT_ONCE = 64
 """Edits whose prompts are asked together, so that a run of ten edits does not ask those of ten thousand."""
@@ -20,7 +20,11 @@ Verdict = tuple[EditCase, str | None]
 
 
 def select(
-    model: EditableModel, cases: Sequence[EditCase], wanted: int, known: Collection[str] | None = ()
+    model: EditableModel,
+    cases: Sequence[EditCase],
+    wanted: int,
+    known: Collection[str] | None = (),
+    progress: Progress | None = None,
 ) -> tuple[list[EditCase], list[tuple[str, str]]]:
     """The first `wanted` cases that can be edited, and (id, reason) of those before them that cannot.
 
@@ -33,6 +37,8 @@ def select(
             kept.append(case)
         else:
             skipped.append((case.request.id, reason))
+        if progress and known is None:
+            progress("edits asked beforehand", len(kept), wanted)
         if len(kept) == wanted:
             break
     if not kept:

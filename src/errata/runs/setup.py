@@ -27,7 +27,7 @@ from errata.registry import check_options, load_filter, split_variant
 from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic, write_json
 from errata.runs.selection import KNOWN, select
-from errata.types import EditCase
+from errata.types import EditCase, Progress
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,7 +59,7 @@ class Setup:
         return sorted({min(edits, len(self.cases)) for edits in self.config.edits})
 
 
-def prepare(config: RunConfig, known: Collection[str] | None = None) -> Setup:
+def prepare(config: RunConfig, known: Collection[str] | None = None, progress: Progress | None = None) -> Setup:
     """Load what the config names.
 
     known: ids of the edits that the model knew when the run began, if it has begun: what `prefilter` leaves out.
@@ -78,7 +78,7 @@ def prepare(config: RunConfig, known: Collection[str] | None = None) -> Setup:
 
         check_tasks(config.tasks)
     model = load(config.model, config.device, config.dtype)
-    cases, skipped = select(model, found, max(wanted, 1), known if config.prefilter else ())
+    cases, skipped = select(model, found, max(wanted, 1), known if config.prefilter else (), progress)
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
