@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from errata.data.cases import read_cases
+from errata.data.cases import EditFile, read_cases
+from errata.data.fields import fields_of
 from errata.data.subjects import infer_subject
 from errata.errors import BadInput
 from errata.types import EditCase, EditRequest, Probe
@@ -18,7 +19,15 @@ FULL = {
     "target_true": "Paris",
     "paraphrases": ["France's capital is"],
     "neighbours": [{"prompt": "The capital of Italy is", "answer": "Rome"}],
-    "portability": [{"prompt": "The river of the capital of France is the", "answer": "Rhone"}],
+    "portability": [
+        {
+            "prompt": "The river of the capital of France is the",
+            "answer": "Rhône",
+            "kind": "one_hop",
+            "aliases": ["Rhone"],
+        }
+    ],
+    "group": "capitals",
 }
 
 
@@ -40,8 +49,10 @@ def test_every_field_arrives(tmp_path: Path) -> None:
         EditRequest("x1", "The capital of France is", "France", "Lyon", "Paris"),
         ("France's capital is",),
         (Probe("The capital of Italy is", "Rome"),),
-        (Probe("The river of the capital of France is the", "Rhone"),),
+        (Probe("The river of the capital of France is the", "Rhône", "one_hop", ("Rhone",)),),
+        group="capitals",
     )
+    assert fields_of(case) == FULL
     assert case.source.endswith("edits.jsonl:1")
 
 
@@ -75,6 +86,10 @@ def test_one_bad_line_in_ten_thousand(tmp_path: Path) -> None:
         ({"neighbours": ["The capital of Italy is"]}, 'expected {"prompt": "...", "answer": "..."}'),
         ({"neighbours": [{"prompt": "x"}]}, "neighbours[0]"),
         ({"portability": [{"prompt": "x", "answer": ""}]}, "portability[0].answer is empty"),
+        ({"portability": [{"prompt": "x", "answer": "y", "hops": 1}]}, "no other fields than kind and aliases"),
+        ({"portability": [{"prompt": "x", "answer": "y", "kind": 2}]}, "portability[0].kind is 2"),
+        ({"portability": [{"prompt": "x", "answer": "y", "aliases": ["z", 1]}]}, "portability[0].aliases[1] is 1"),
+        ({"group": ""}, "group is empty"),
         ({"id": True}, "id is True"),
     ],
 )
@@ -110,6 +125,37 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         read_cases("atals")
 
 
+def test_every_fault_is_told_to_who_asks(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, FRANCE, {**FRANCE, "subject": "Spain"}, "{", FRANCE, {**FRANCE, "id": "1"}, "", [1])
+    path.write_bytes(path.read_bytes() + b"\xff\n" + json.dumps(FRANCE).encode())
+    faults: list[str] = []
+    file = EditFile(path, lambda error: faults.append(str(error)))
+    for _ in range(2):  # a file can be read again
+        faults.clear()
+        assert [case.request.id for case in file] == ["1", "4", "9"]
+        places = [fault.removeprefix(f"{path}:").partition(":")[0] for fault in faults]
+        assert places == ["2", "3", "5", "7", "8"] and file.records == 5 and dict(file.layouts) == {"": 5}
+    (tmp_path / "list.json").write_text(json.dumps([FRANCE, 5, FRANCE]))
+    assert len(list(EditFile(tmp_path / "list.json", lambda error: faults.append(str(error))))) == 2
+    assert "list.json, item 2" in faults[-1]
+    (tmp_path / "table.csv").write_text("prompt,subject,target_new\na France b,France\na France b,France,Lyon\n")
+    assert len(list(EditFile(tmp_path / "table.csv", lambda error: faults.append(str(error))))) == 1
+    assert "table.csv:2: found 2 cells" in faults[-1]
+
+
+def test_no_more_is_read_than_is_wanted(tmp_path: Path) -> None:
+    assert len(read_cases(jsonl(tmp_path, FRANCE, FRANCE, "{"), limit=2)) == 2
+
+
+def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, *({**FRANCE, "id": i} for i in range(2500)))
+    told: list[tuple[str, int, int]] = []
+    read_cases(path, progress=lambda what, done, total: told.append((what, done, total)))
+    kilobytes = path.stat().st_size // 1000
+    assert [(what, total) for what, _, total in told] == [("reading edits.jsonl (kB)", kilobytes)] * 3
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told) and told[-1][1] == kilobytes
+
+
 def test_json_list(tmp_path: Path) -> None:
     path = tmp_path / "edits.json"
     path.write_text(json.dumps([FRANCE, FULL], indent=1))
@@ -141,12 +187,19 @@ def test_csv(tmp_path: Path) -> None:
         ("a France b,Spain,Lyon\n", "edits.csv:2:"),
         ('a France b,France,"Lyon\n', "not valid CSV"),
         ("a France b,France,[Lyon\n", "edits.csv:2: not valid JSON"),
+        ("a France b,France,\n", "edits.csv:2: target_new is missing; found prompt, subject, expected at least"),
     ],
 )
 def test_csv_faults(tmp_path: Path, body: str, words: str) -> None:
     path = tmp_path / "edits.csv"
     path.write_text("prompt,subject,target_new\n" + body)
     assert words in complaint(path)
+
+
+def test_a_column_may_not_come_twice(tmp_path: Path) -> None:
+    path = tmp_path / "edits.csv"
+    path.write_text("prompt,subject,subject,target_new\na France b,France,France,Lyon\n")
+    assert "edits.csv:1: a column comes twice" in complaint(path)
 
 
 def test_limit_and_seed(tmp_path: Path) -> None:
@@ -157,6 +210,16 @@ def test_limit_and_seed(tmp_path: Path) -> None:
     assert len({c.request.id for c in read_cases(path, seed=1)}) == 50
     with pytest.raises(BadInput, match="limit is 0"):
         read_cases(path, limit=0)
+
+
+def test_a_seed_keeps_groups_together(tmp_path: Path) -> None:
+    rows = [{**FRANCE, "id": i} | ({"group": f"g{i // 3}"} if i % 9 < 3 else {}) for i in range(90)]
+    shuffled = read_cases(jsonl(tmp_path, *rows), seed=1)
+    found = [int(case.request.id) for case in shuffled]
+    assert sorted(found) == list(range(90)) and found != sorted(found)
+    for first in range(0, 90, 9):
+        place = found.index(first)
+        assert found[place : place + 3] == [first, first + 1, first + 2]
 
 
 @pytest.mark.parametrize(

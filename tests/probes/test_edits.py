@@ -16,7 +16,7 @@ from errata.model.tiny import tiny_model
 from errata.model.tokens import encode_target
 from errata.probes import edits
 from errata.probes.answers import Question, contains, normalise, same
-from errata.probes.edits import base_answers, choose, choose_earlier, probe_cases
+from errata.probes.edits import answered, base_answers, choose, choose_earlier, probe_cases
 from errata.records import Record
 from errata.types import EditCase, EditRequest, Probe
 
@@ -219,3 +219,23 @@ def mean_log_prob(model: EditableModel, prompt: str, target: str) -> float:
     ids, given = encode_target(model.tokenizer, prompt, target)
     log_probs = model.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     return float(sum(log_probs[at - 1, ids[at]] for at in range(given, len(ids))) / (len(ids) - given))
+
+
+@pytest.mark.parametrize(("text", "right"), [(" Rhone.", True), (" the RHÔNE", True), (" Rhein", False), ("", False)])
+def test_another_way_to_give_the_answer_counts(scores: None, text: str, right: bool) -> None:
+    asked = Probe("The river of Lyon is", "Rhône", aliases=("Rhone",))
+    rows = probe(Oracle({asked.prompt: said(text)}), [replace(case(0), portability=(asked,))], [0])["portability"]
+    assert [row.correct for row in rows] == [right] and rows[0].gold == "Rhône"
+
+
+def test_a_neighbour_keeps_its_answer_to_the_letter_but_is_known_by_another(scores: None) -> None:
+    near = Probe("The capital of Italy is", "Rome", aliases=("Roma",))
+    model = Oracle({near.prompt: said(" Roma.")})
+    (row,) = probe(model, [replace(case(0), neighbours=(near,))], [0], base={near.prompt: "Rome"})["locality"]
+    assert not row.correct and row.extra["knows"]
+
+
+def test_what_is_answered_already() -> None:
+    model = Oracle({"The capital of Land0 is": said(" Lyon. And so on"), "The capital of Land1 is": said(" Lyonnais")})
+    assert answered(model, [case(0), case(1), case(2, "mud"), case(3)]) == [True, False, True, False]  # type: ignore[arg-type]
+    assert answered(model, []) == []  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def read_cases(
     if str(source) == "atlas":
         from errata import atlas
 
-        return atlas.cases(limit=checked(limit), seed=seed or 0)
+        return atlas.cases(limit=_checked(limit), seed=seed or 0)
     path = file_of(source)
     cases = list(take(EditFile(path, progress=progress), limit, seed))
     if not cases:
@@ -42,14 +42,7 @@ def read_cases(
 
 def take(cases: Iterable[EditCase], limit: int | None, seed: int | None) -> Iterator[EditCase]:
     """At most `limit` of the cases, shuffled by `seed` before, with groups kept together, unless it is None."""
-    return islice(cases if seed is None else _shuffled(cases, seed), checked(limit))
-
-
-def checked(limit: int | None) -> int | None:
-    """The limit. BadInput if it is not positive."""
-    if limit is not None and limit < 1:
-        raise BadInput(f"limit is {limit}; give a positive number of edits, or leave it out for all")
-    return limit
+    return islice(cases if seed is None else _shuffled(cases, seed), _checked(limit))
 
 
 def contradictions(requests: Iterable[EditRequest]) -> list[tuple[EditRequest, EditRequest]]:
@@ -114,7 +107,7 @@ class EditFile:
             cases = [case_of(each) for each in converted(row, layout)]
             self._note([case.request.id for case in cases], row.where)
         except BadInput as error:
-            if layout is None:
+            if layout is None or self._on_fault is not stop:
                 raise
             raise BadInput(
                 f"{error}. To leave such records of {layout.name} out: errata data convert {self.path} OUT.jsonl --skip"
@@ -126,6 +119,13 @@ class EditFile:
             if name in self._seen:
                 raise BadInput(f"{where}: id {name!r} was used at {self._seen[name]}; give every edit its own id")
             self._seen[name] = where
+
+
+def _checked(limit: int | None) -> int | None:
+    """The limit. BadInput if it is not positive."""
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit is {limit}; give a positive number of edits, or leave it out for all")
+    return limit
 
 
 def _shuffled(cases: Iterable[EditCase], seed: int) -> list[EditCase]:

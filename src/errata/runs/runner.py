@@ -53,7 +53,7 @@ def start(
     try:
         with locked(run):
             run.remove_drafts()
-            setup = prepare(asked, read_known(run))
+            setup = prepare(asked, read_known(run), progress)
             record(setup, run, on_write)
             _Run(setup, run, progress, on_write).work()
     except KeyboardInterrupt:

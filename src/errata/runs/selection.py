@@ -10,7 +10,7 @@ from errata.model.tokens import ChatFrame, encode_target, subject_index
 from errata.probes.edits import answered
 from errata.runs.chat import framed_case, framed_request
 from errata.runs.layout import RunDir
-from errata.types import EditCase, EditRequest
+from errata.types import EditCase, EditRequest, Progress
 
 AT_ONCE = 64
 """Edits whose prompts are asked together, so that a run of ten edits does not ask those of ten thousand."""
@@ -26,6 +26,7 @@ def select(
     wanted: int,
     known: Collection[str] | None = (),
     frame: ChatFrame | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[EditCase], list[tuple[str, str]]]:
     """The first `wanted` cases that can be edited, and (id, reason) of those before them that cannot.
 
@@ -39,6 +40,8 @@ def select(
             kept.append(case)
         else:
             skipped.append((case.request.id, reason))
+        if progress and known is None:
+            progress("edits asked beforehand", len(kept), wanted)
         if len(kept) == wanted:
             break
     if not kept:

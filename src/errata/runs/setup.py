@@ -29,7 +29,7 @@ from errata.runs.chat import framed_case, framed_request, settled
 from errata.runs.config import ChatTemplate, Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic, write_json
 from errata.runs.selection import KNOWN, select
-from errata.types import EditCase, EditRequest
+from errata.types import EditCase, EditRequest, Progress
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -82,7 +82,7 @@ class Setup:
         return sorted(asked)
 
 
-def prepare(config: RunConfig, known: Collection[str] | None = None) -> Setup:
+def prepare(config: RunConfig, known: Collection[str] | None = None, progress: Progress | None = None) -> Setup:
     """Load what the config names.
 
     known: ids of the edits that the model knew when the run began, if it has begun: what `prefilter` leaves out.
@@ -103,9 +103,8 @@ def prepare(config: RunConfig, known: Collection[str] | None = None) -> Setup:
     model = load(config.model, config.device, config.dtype)
     chat = settled(config.chat_template, model)
     frame = chat_frame(model.tokenizer) if chat.edits or chat.probes else None
-    cases, skipped = select(
-        model, found, max(wanted, 1), known if config.prefilter else (), frame if chat.edits else None
-    )
+    given = known if config.prefilter else ()
+    cases, skipped = select(model, found, max(wanted, 1), given, frame if chat.edits else None, progress)
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
