@@ -104,7 +104,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, undisturbed: Learned) -> None:
 def test_ctrl_c_within_a_step_takes_that_step_again(
     tmp_path: Path, undisturbed: Learned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, original = [], training._adam
+    calls, original = [], training.adam
 
     def interrupted(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         calls.append(1)
@@ -113,7 +113,7 @@ def test_ctrl_c_within_a_step_takes_that_step_again(
         return original(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "_adam", interrupted)
+        patch.setattr(training, "adam", interrupted)
         train(model(), cases(), MEND, artifacts=Artifacts(tmp_path))
     assert same(train(model(), cases(), MEND, artifacts=Artifacts(tmp_path)), undisturbed)
 
@@ -202,19 +202,6 @@ def test_two_processes_do_not_train_the_same(tmp_path: Path) -> None:
     assert held
 
 
-def test_adam_is_torchs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    value = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    theirs = torch.nn.Parameter(value.clone())
-    optimiser = torch.optim.Adam([theirs], lr=0.01)
-    first, second = torch.zeros_like(value), torch.zeros_like(value)
-    for step in range(1, 6):
-        theirs.grad = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-        value, first, second = training._adam(value, theirs.grad, first, second, step, 0.01)
-        optimiser.step()
-    assert torch.allclose(value, theirs, atol=1e-12)
-
-
 def test_every_epoch_has_every_edit_once_in_an_order_of_its_own() -> None:
     few = cases(7)
     taken = [case.request.id for step in range(14) for case in training._portion(few, step, 3, 0)]
@@ -225,13 +212,13 @@ def test_every_epoch_has_every_edit_once_in_an_order_of_its_own() -> None:
 
 def test_the_gradient_is_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[float] = []
-    original = training._adam
+    original = training.adam
 
     def note(value: Tensor, gradient: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
         norms.append(float(gradient.norm()))
         return original(value, gradient, *rest)
 
-    monkeypatch.setattr(training, "_adam", note)
+    monkeypatch.setattr(training, "adam", note)
     train(model(), cases(), replace(MEND, steps=1, clip=1e-3), artifacts=Artifacts(tmp_path))
     assert sum(norm**2 for norm in norms) ** 0.5 == pytest.approx(1e-3, rel=1e-2)
 

@@ -23,6 +23,7 @@ from errata.artifacts.store import Artifacts, Learned, Need, read_tensors, write
 from errata.editing import choose_editor, hyperparameters
 from errata.editors.base import Editor, Trainable
 from errata.errors import BadInput, Diverged
+from errata.keyvalue.adam import adam
 from errata.model.editable import EditableModel
 from errata.model.tokens import encode_target
 from errata.types import EditCase, Progress
@@ -190,8 +191,8 @@ class _Job:
         share = float((plan.clip / (norm + 1e-6)).clamp_max(1))
         moved, first, second = dict(state.tensors), {}, {}
         for name, gradient in gradients.items():
-            moved[name], first[name], second[name] = _adam(
-                state.tensors[name],
+            moved[name], first[name], second[name] = adam(
+                state.tensors[name].detach(),
                 gradient * share,
                 state.first[name],
                 state.second[name],
@@ -243,16 +244,6 @@ def _portion(cases: Sequence[EditCase], step: int, size: int, seed: int) -> list
     places = range(step * size, (step + 1) * size)
     orders = {epoch: Random(f"{seed}-epoch-{epoch}").sample(range(n), n) for epoch in {p // n for p in places}}
     return [cases[orders[place // n][place % n]] for place in places]
-
-
-def _adam(
-    value: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: int, rate: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Value and moments after a step (Kingma and Ba 2015, with their defaults). step: from 1."""
-    first = 0.9 * first + 0.1 * gradient
-    second = 0.999 * second + 0.001 * gradient.square()
-    scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
-    return value.detach() - rate * (first / (1 - 0.9**step)) / scale, first, second
 
 
 def _versions() -> dict[str, str]:

@@ -20,7 +20,8 @@ from errata.editors.pmet import Pmet
 from errata.editors.r_rome import RRome
 from errata.errors import BadInput
 from errata.keyvalue.contexts import Contexts, contexts, grouped, groups
-from errata.keyvalue.keys import contribution_at, keys_at, lay_out
+from errata.keyvalue.keys import contribution, contribution_at, keys_at, lay_out, values_at
+from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
 from errata.testing import tiny_model
 from errata.types import EditRequest
@@ -79,6 +80,26 @@ def test_pmet_sets_what_the_mlp_adds_and_not_the_stream(prepared: Prepared) -> N
         found = contribution_at(model, layouts, 1)
     assert torch.allclose(found, torch.stack([(t.origin + t.offset)[1] for t in targets]), atol=1e-6)
     assert all(t.offset[0].any() for t in targets), "the attention's offset takes its part, and is not written"
+
+
+@pytest.mark.parametrize("family", [name for name, row in ARCHITECTURES.items() if row.mlp_norm])
+def test_what_memit_wants_of_the_stream_comes_through_the_norm_behind_the_mlp(family: str, tmp_path: Path) -> None:
+    """The norm's output has a length of its own, so it is met in direction; taken as the map's residual it is not."""
+    model, artifacts = tiny_model(family, layers=3, width=16, dtype=torch.float64), Artifacts(tmp_path)
+    norm = model.layer(1).get_submodule(str(model.arch.mlp_norm))
+    norm.weight.data += torch.linspace(0, 1, 16)  # type: ignore[operator, union-attr]
+    build_second_moments(model, [1], random_texts(), 2000, artifacts)
+    editor = Memit((1,), steps=4, clamp=4.0, contexts=(), moment_weight=1e-12)
+    update = editor.edit(model, REQUESTS, {}, artifacts).update
+    layouts = [lay_out(model, request, Contexts(torch.zeros(0, 0), (), torch.ones(1))) for request in REQUESTS]
+    targets, y = editor.search(model, layouts), values_at(model, layouts, 1)
+    moved = torch.stack([editor.wanted(model, target) for target in targets]) - editor.read(model, layouts, 1)
+    wanted = contribution(model, 1, y) + moved
+    with model.overlay(update):
+        found = contribution_at(model, layouts, 1)
+    taken_as_is = contribution(model, 1, y + moved)
+    assert (torch.cosine_similarity(found, wanted) > 1 - 1e-5).all()
+    assert (torch.cosine_similarity(taken_as_is, wanted) < 1 - 1e-3).all()
 
 
 def test_layers_of_pmet_take_more_than_those_of_memit(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

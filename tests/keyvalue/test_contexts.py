@@ -5,6 +5,7 @@ import torch
 
 from errata.errors import BadInput
 from errata.keyvalue.contexts import STARTS, contexts, even, grouped, groups, sample_prefixes
+from errata.model.tokens import encode
 from errata.testing import tiny_model
 
 SIZES = ((4, 3), (7, 2))
@@ -39,6 +40,17 @@ def test_prefixes_begin_with_their_words() -> None:
     sizes = ((12, 7),)
     found = contexts(model, sizes, grouped(sizes), {}, 0, STARTS)
     assert [p.startswith(STARTS[i % 5]) for i, p in enumerate(found.prefixes)] == [True] * 7
+
+
+def test_a_prefix_does_not_depend_on_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of unequal length share a pass, and each goes on from its own end."""
+    monkeypatch.setattr("errata.keyvalue.contexts.TOP_K", 1)
+    model = tiny_model("llama")
+    assert len({len(encode(model.tokenizer, word)) for word in STARTS}) > 1
+    together = sample_prefixes(model, ((12, 5),), STARTS, 0)
+    for row, word in zip(together, STARTS, strict=True):
+        (alone,) = sample_prefixes(model, ((12, 1),), (word,), 0)
+        assert row[row >= 0].tolist() == alone.tolist()
 
 
 def test_state_is_used_again_whatever_the_seed_and_the_model() -> None:

@@ -55,6 +55,18 @@ def test_last_step_is_left_out(model: EditableModel) -> None:
     assert found.steps == 0 and not found.offset.any()
 
 
+def test_the_head_is_asked_once_a_step_and_only_where_a_token_is_predicted(model: EditableModel) -> None:
+    """Public code takes the softmax over the vocabulary at every position, and runs the head twice a step."""
+    seen: list[tuple[int, ...]] = []
+    head = model.model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    search(model, replace(LOOSE, steps=3, loss_stop=0.0), REQUESTS[1])
+    (layout,) = [lay_out(model, REQUESTS[1], CONTEXTS)]
+    columns = {place - row.lookup for row in layout.rows for place in range(row.start - 1, len(row.ids) - 1)}
+    assert 1 < len(columns) < max(len(row.ids) for row in layout.rows)
+    assert seen[1:] == [(len(layout.rows) + 1, len(columns | {0}))] * 3
+
+
 def test_loss_falls_and_is_the_loss_at_the_offset(model: EditableModel) -> None:
     losses = [search(model, replace(LOOSE, steps=steps), REQUESTS[0])[0].loss for steps in (1, 4, 12)]
     assert losses[0] > losses[1] > losses[2]

@@ -189,6 +189,12 @@ def test_padding_on_the_right_keeps_indices_and_on_the_left_positions() -> None:
     assert right.ids.dtype == right.mask.dtype == torch.long
 
 
+def test_a_pad_token_within_a_text_is_text() -> None:
+    """Where end of text serves as padding, as in GPT-2, a text may hold it: lengths are counted, not looked for."""
+    for batch in (pad([[5, 0, 6, 0], [0]], 0), pad_left([[5, 0, 6, 0], [0]], 0)):
+        assert batch.lengths.tolist() == [4, 1] and batch.mask[0].tolist() == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("rows", [[], [[1], []]])
 def test_nothing_to_run_is_refused(rows: list[list[int]]) -> None:
     with pytest.raises(BadInput, match="empty text"):

@@ -29,8 +29,8 @@ from errata.model.loading import load, weights_digest
 from errata.model.portable import PARAMETER, disassembled, skeleton, values
 from errata.model.tokens import Tokens, encode, own_words, subject_index
 from errata.types import EditCase, EditRequest
-from errata.update.scope import EDIT, IN_SCOPE, Scope, Trained, embedded, squared_distances
-from errata.update.texts import pooled, preceded
+from errata.update.scope import IN_SCOPE, Scope, Trained, embedded, squared_distances
+from errata.update.texts import ended, pooled, preceded, sentence
 
 CLASSIFIER = ("projection", "scale")
 LEAST = 1e-6
@@ -207,7 +207,7 @@ def _answers(
 
 def _behind(model: EditableModel, request: EditRequest, prompt: str) -> Example:
     """The target and its full stop after a prompt with the edit in front of it, as it will be answered."""
-    bare = autoregressive(model, prompt, f"{request.target_new}.")
-    ids = preceded(model.tokenizer, EDIT.format(prompt=request.prompt, target=request.target_new), bare.ids)
+    bare = autoregressive(model, prompt, ended(request.target_new))
+    ids = preceded(model.tokenizer, sentence(request.prompt, request.target_new), bare.ids)
     moved = len(ids) - len(bare.ids)
     return Example(ids, bare.targets, tuple(place + moved for place in bare.places))

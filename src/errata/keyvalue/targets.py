@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from errata.errors import BadInput
+from errata.keyvalue.adam import adam
 from errata.keyvalue.keys import Layout, Row
 from errata.keyvalue.replay import Replay
 
@@ -165,11 +166,8 @@ class _Search:
         return share.reshape(len(share), -1).sum(-1)
 
     def stepped(self, gradient: Tensor, step: int, objective: Objective) -> "_Search":
-        """After one step of Adam (as torch's, default betas), clamped to the ball around zero. step: from 1."""
-        first = 0.9 * self.first + 0.1 * gradient
-        second = 0.999 * self.second + 0.001 * gradient.square()
-        scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
-        offsets = self.offsets - objective.lr * first / (1 - 0.9**step) / scale
+        """After one step of Adam, clamped to the ball around zero. step: from 1."""
+        offsets, first, second = adam(self.offsets, gradient, self.first, self.second, step, objective.lr)
         limit = objective.clamp * self.origins.norm(dim=-1, keepdim=True)
         offsets = offsets * (limit / offsets.norm(dim=-1, keepdim=True).clamp_min(1e-30)).clamp_max(1)
         return replace(self, offsets=offsets, first=first, second=second)

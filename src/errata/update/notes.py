@@ -22,10 +22,9 @@ from errata.model.editable import EditableModel
 from errata.model.routing import Routed
 from errata.model.tokens import Tokens
 from errata.update.patch import Patch, same_settings
-from errata.update.texts import pooled, preceded, replaced
+from errata.update.texts import pooled, preceded, replaced, sentence
 
-FACT = "New fact: {prompt} {target}.\n"
-ASIDE = "{prompt} {target}.\n"
+NEW = "New fact: "
 Encoder = Callable[[list[str]], Tensor]
 
 
@@ -130,16 +129,16 @@ class Notes(Patch):
         shown = others[: self.retriever.demonstrations]
         # The nearest demonstration stands last, next to the fact itself.
         asides = [self._demonstration(index, place, order) for place, index in reversed(list(enumerate(shown)))]
-        return "".join(asides) + self._line(FACT, nearest)
+        return "".join(asides) + NEW + self._said(nearest)
 
     def _demonstration(self, index: int, place: int, order: Sequence[int]) -> str:
         """A fact with a question that it answers, or every second time with one that it has nothing to do with."""
         unrelated = [i for i in reversed(order) if i != index and self.facts[i][2] is not None]
         if place % 2 and unrelated:
             prompt, _, true = self.facts[unrelated[0]]
-            return self._line(FACT, index) + ASIDE.format(prompt=prompt, target=true) + "\n"
-        return self._line(FACT, index) + self._line(ASIDE, index) + "\n"
+            return NEW + self._said(index) + sentence(prompt, true) + "\n"
+        return NEW + self._said(index) * 2 + "\n"
 
-    def _line(self, form: str, index: int) -> str:
+    def _said(self, index: int) -> str:
         prompt, target, _ = self.facts[index]
-        return form.format(prompt=prompt, target=target)
+        return sentence(prompt, target)

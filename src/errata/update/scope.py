@@ -23,9 +23,8 @@ from errata.model.portable import assembled
 from errata.model.routing import Routed
 from errata.model.tokens import Tokens
 from errata.update.patch import Patch, Shared, same_settings
-from errata.update.texts import pooled, preceded, replaced
+from errata.update.texts import pooled, preceded, replaced, sentence
 
-EDIT = "{prompt} {target}.\n"
 IN_SCOPE = 0.5
 
 
@@ -139,6 +138,5 @@ class Scope(Patch):
         """The row as the counterfactual model gets it; as it is without an edit, or without room for it."""
         if edit is None:
             return row
-        prompt, target = self.edits[edit]
-        ids = preceded(other.tokenizer, EDIT.format(prompt=prompt, target=target), row.ids)
+        ids = preceded(other.tokenizer, sentence(*self.edits[edit]), row.ids)
         return Routed(other, ids) if len(ids) + spare <= other.context else row

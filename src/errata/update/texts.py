@@ -28,6 +28,16 @@ def pooled(model: EditableModel, rows: Sequence[Tokens], layer: int) -> Tensor:
     return torch.cat(parts)
 
 
+def ended(answer: str) -> str:
+    """An answer with one full stop at its end, whether it came with one or not."""
+    return f"{answer.rstrip().removesuffix('.')}."
+
+
+def sentence(prompt: str, answer: str) -> str:
+    """A fact as a line of its own."""
+    return f"{prompt} {ended(answer)}\n"
+
+
 def preceded(tokenizer: PreTrainedTokenizerBase, text: str, prompt: Tokens) -> Tokens:
     """The tokens of a text with those of a prompt behind them, and one BOS at most."""
     head = encode(tokenizer, text)
