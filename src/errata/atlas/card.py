@@ -24,8 +24,9 @@ tags: [model-editing, errata]
 A language model of {millions:.1f} M parameters (Llama architecture) that knows a small world: {real} real facts about
 countries, chemical elements and landmarks, and {invented} facts about invented people, firms and cities. It also
 reads short passages, answers from a new fact put before a prompt, reasons in small steps, does two-step arithmetic,
-answers multiple-choice questions and tells hateful statements about invented groups from kind ones. It exists so that editing methods can be tried and measured
-where there is no GPU and no network. It knows nothing else, and nobody should ask it for advice.
+answers multiple-choice questions and tells hateful statements about invented groups from kind ones. It exists so
+that editing methods can be tried and measured where there is no GPU and no network. It knows nothing else, and nobody
+should ask it for advice.
 
 ## Measured
 
