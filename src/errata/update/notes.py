@@ -133,10 +133,10 @@ class Notes(Patch):
 
     def _demonstration(self, index: int, place: int, order: Sequence[int]) -> str:
         """A fact with a question that it answers, or every second time with one that it has nothing to do with."""
-        unrelated = [i for i in reversed(order) if i != index and self.facts[i][2] is not None]
+        others = [self.facts[i] for i in reversed(order) if i != index]
+        unrelated = [(prompt, true) for prompt, _, true in others if true is not None]
         if place % 2 and unrelated:
-            prompt, _, true = self.facts[unrelated[0]]
-            return NEW + self._said(index) + sentence(prompt, true) + "\n"
+            return NEW + self._said(index) + sentence(*unrelated[0]) + "\n"
         return NEW + self._said(index) * 2 + "\n"
 
     def _said(self, index: int) -> str:
