@@ -169,14 +169,15 @@ def read_results(path: Path) -> Results:
 
 def _gathered(singles: Sequence[Single], batch: int) -> Single:
     """All batches as one, with a batch's number of edits: the rows of all, the worst of each measure of health."""
-    tables = {
-        name: [one.scores[name] for one in singles if name in one.scores] for one in singles for name in one.scores
-    }
-    signs = {
-        name: [one.health[name] for one in singles if name in one.health] for one in singles for name in one.health
-    }
+    tables, signs = _collected([one.scores for one in singles]), _collected([one.health for one in singles])
     worst = {name: math.nan if any(map(math.isnan, values)) else max(values) for name, values in signs.items()}
     return Single(batch, {name: replace(joined(parts), edits=batch) for name, parts in tables.items()}, worst)
+
+
+def _collected(each: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each name, of those that have it."""
+    names = dict.fromkeys(name for one in each for name in one)
+    return {name: [one[name] for one in each if name in one] for name in names}
 
 
 def _place(probe: str) -> tuple[int, int, str]:
@@ -194,7 +195,7 @@ def by_kind(table: Scores) -> Iterator[Scores]:
 
     Retention itself is that of earlier edits drawn at random: the first and the last ones beside them would tilt it.
     """
-    kinds = [kind for kind in dict.fromkeys(table.kind) if kind]
+    kinds = [kind for kind in dict.fromkeys(table.kind) if kind and is_probe(table.table)]
     yield _taken(table, RANDOM) if RANDOM in kinds else table
     for kind in kinds:
         if kind != RANDOM:
