@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tiny_world import MakeConfig, rows, write_rows
+from tiny_world import MakeConfig, rows
 
 from errata.model.editable import EditableModel
 from errata.model.tiny import tiny_model
@@ -119,20 +119,3 @@ def test_keys_of_the_selection_name_a_run_only_where_they_are_used() -> None:
     assert run_name(parse_config(base | {"select": None, "prefilter": False})) == run_name(parse_config(base))
     changed = [base | change for change in ({"prefilter": True}, {"select": "first"}, {"select": "seeded"})]
     assert len({run_name(parse_config(values)) for values in (base, *changed)}) == 4
-
-
-def test_an_edit_list_is_that_of_the_file_even_if_probes_are_named(tmp_path: Path, make_config: MakeConfig) -> None:
-    """A word for the kind of a probe changes no number, so a run goes on with it."""
-    content = rows()
-    for row in content:
-        row["portability"] = [{"prompt": f"The river of {row['subject']}'s capital is", "answer": "Po"}]
-    config = make_config(data=str(write_rows(tmp_path / "edits.jsonl", content)), edits=[0], probe_limit=1)
-    start(config, tmp_path)
-    for row in content:
-        row["portability"][0]["kind"] = "one_hop"
-    write_rows(tmp_path / "edits.jsonl", content)
-    start(config, tmp_path)
-    content[0]["portability"][0]["aliases"] = ["Oder"]
-    write_rows(tmp_path / "edits.jsonl", content)
-    with pytest.raises(Exception, match="the edits changed"):
-        start(config, tmp_path)
