@@ -13,7 +13,7 @@ from errata.runs.config import RunConfig
 from errata.types import Progress
 
 ORDERS = (1, 2, 3)
-EDITS = (1, 10, 100, 1000)
+EDITS = (1, 10, 100, 300, 1000)
 QUICK_ORDERS = (1,)
 QUICK_EDITS = (1, 10, 100)
 PROBED = 50
