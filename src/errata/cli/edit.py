@@ -187,8 +187,8 @@ def _print(session: "EditSession", answered: Sequence[Answered], seconds: float,
         note(f"Saved. Ask it: errata generate {save} PROMPT. Take the edit back: errata undo {save}")
         if session.model.patches:
             note(
-                "Its edits are a memory beside the weights: errata.load(FOLDER).model, which has transformers' `generate`, "
-                "answers with them; transformers alone would load the model without them."
+                "Its edits are a memory beside the weights: errata.load(FOLDER).model answers with them, by its own "
+                "`generate` too; transformers alone would load the model without them."
             )
 
 
