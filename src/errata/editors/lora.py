@@ -91,7 +91,7 @@ class LoRA:
         paths = self.modules or model.arch.query_value
         layers = self.layers or range(model.n_layers)
         for layer in layers:
-            model.layer(layer)
+            model.layer(layer)  # says which layers there are
         return [f"{model.arch.layers}.{layer}.{path}" for layer in layers for path in paths]
 
     def start(self, model: EditableModel) -> list[Tensor]:

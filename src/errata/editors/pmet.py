@@ -44,8 +44,8 @@ class Pmet(Weighted):
     paper: ClassVar[str] = "Li et al. 2024, arXiv 2308.08742"
     batch: ClassVar[bool] = True
     released: ClassVar[str] = (
-        "padded on the left and counted from the right, so that subjects and targets are misplaced; targets begin with "
-        "BOS where the tokenizer adds one"
+        "rows are padded on the left and places counted as if on the right, which misplaces subjects and targets; "
+        "targets begin with BOS where the tokenizer adds one"
     )
     power: ClassVar[float] = 0.5
 
