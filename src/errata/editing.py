@@ -107,8 +107,9 @@ def _check_change(session: EditSession, update: Update, requests: Sequence[EditR
         if limit is not None and share > limit:
             first = f"edit {requests[0].id}" + (f" and {len(requests) - 1} more" if len(requests) > 1 else "")
             raise BadInput(
-                f"{first} would change {site} by {share:.0%} of its norm, more than the {limit:.0%} that are allowed; "
-                "it was not written. Edit more gently (lower lr or clamp, another layer), or allow more: --max-change."
+                f"{first} would change {site} by {100 * share:.3g}% of its norm, more than the {100 * limit:.3g}% that "
+                "are allowed; it was not written. Edit more gently (lower lr or clamp, another layer), or allow more: "
+                "--max-change."
             )
 
 

@@ -175,7 +175,9 @@ def test_a_memory_is_saved_asked_and_taken_back(
     answer = document(capsys, "generate", folder, "The capital of France is")["answers"][0]["answer"]
     assert told["answers"][0]["after"] in answer
     assert main([*FRANCE[:-1], "Rome", "-m", folder, *options]) == 0
-    assert f"memory beside the weights ({method}): entries 2" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"memory beside the weights ({method}): entries 2" in said.out
+    assert "transformers alone would load the model without them" in said.err
     assert [line["edit"] for line in document(capsys, "undo", folder)["applied"]] == [1]
     assert document(capsys, "generate", folder, "The capital of France is")["answers"][0]["answer"] == answer
     assert document(capsys, "undo", folder)["applied"] == []
@@ -212,7 +214,8 @@ def test_an_update_that_is_too_large_is_refused(model: str, tmp_path: Path, caps
     command = [*FRANCE, "-m", model, *OPTIONS, "--method", "rome", "--max-change", "1e-9"]
     assert main([*command, "--save", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
-    assert "edit 1 would change" in told and "--max-change" in told and not (tmp_path / "out").exists()
+    assert "edit 1 would change" in told and "more than the 1e-07% that are allowed" in told
+    assert "--max-change" in told and not (tmp_path / "out").exists()
 
 
 def test_a_variant_is_a_method(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,13 @@ def test_options_from_yaml_become_what_the_method_takes() -> None:
     assert registry.load_editor("memit", layers=[1, 2]) == registry.load_editor("memit", layers=(1, 2))
 
 
+def test_a_number_without_a_dot_is_a_number_and_a_word_is_not() -> None:
+    """YAML takes 1e-4 for text."""
+    assert registry.load_editor("ft", layer=1, lr="1e-4") == registry.load_editor("ft", layer=1, lr=1e-4)
+    with pytest.raises(BadInput, match=r"ft got lr=fast, which should be float\. See: errata list methods ft"):
+        registry.load_editor("ft", layer=1, lr="fast")
+
+
 def test_methods_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("theirs", "errata.editors.rome:Rome", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])

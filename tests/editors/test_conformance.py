@@ -47,6 +47,7 @@ METHODS = {
     "pmet": PMET,
     "alphaedit": ALPHAEDIT,
     "grace": GRACE,
+    "grace, last token only": replace(GRACE, last_only=True),
     "ike": IKE,
 }
 
@@ -58,6 +59,12 @@ def test_methods_conform(prepared: Prepared, editor: Any, family: str) -> None:
     if isinstance(editor, Spreading):
         editor = replace(editor, layers=tuple(range(layers - 1)))
     check_editor(editor, *prepared(family, layers=layers))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "opt"])
+def test_the_released_faults_of_pmet_keep_to_the_protocol(prepared: Prepared, family: str) -> None:
+    # What is misplaced need not raise the target's probability.
+    check_editor(replace(PMET, left_padding=True, target_apart=True), *prepared(family), effect=False)
 
 
 def check_broken_memory(prepared: Prepared, fault: Callable[[Codebook], Patch], broken: str) -> None:

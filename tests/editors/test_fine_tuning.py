@@ -114,6 +114,11 @@ def test_lora_adapts_queries_and_values_of_all_layers(nothing: Artifacts, family
         assert isinstance(change, LowRank) and change.left.shape[1] == change.right.shape[0] == 4
 
 
+def test_lora_names_a_layer_that_is_not_there() -> None:
+    with pytest.raises(BadInput, match="no layer 7; choose from 0 to 1"):
+        LoRA(layers=(0, 7)).sites(tiny_model("llama"))
+
+
 def test_factors_wider_than_stated_are_noticed(nothing: Artifacts) -> None:
     model = tiny_model("llama")
     result = replace(EDITORS["lora"], steps=1).edit(model, REQUESTS, {}, nothing)

@@ -27,9 +27,10 @@ REQUEST = EditRequest("1", "The capital of France is", "France", "Berlin", "Pari
 SEVERAL = replace(REQUEST, target_new="Rome on the Tiber", target_true="Vienna")
 EDITOR = KN(steps=3, contexts=((4, 2),), share=0.5)
 BARE = replace(EDITOR, contexts=())
+PUBLIC = replace(BARE, public_code=True)
 
 
-@pytest.mark.parametrize("editor", [EDITOR, BARE], ids=["refined", "coarse"])
+@pytest.mark.parametrize("editor", [EDITOR, BARE, PUBLIC], ids=["refined", "coarse", "public code"])
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_methods_conform(nothing: Artifacts, editor: KN, family: str) -> None:
     # It writes embeddings, not what it found to help, so on a random model it promises nothing.
@@ -130,7 +131,7 @@ def test_the_released_variant_has_the_faults_of_the_public_code_and_the_default_
 ) -> None:
     """Before the nonlinearity, from 0 on; BOS first among the answer's tokens; guesses before each and subtracted."""
     model = tiny_model(family, width=16, dtype=torch.float64)
-    public = replace(BARE, public_code=True, steps=steps)
+    public = replace(PUBLIC, steps=steps)
     plain = Plain(model.model, model.tokenizer, model.arch.layers, model.arch.down)
     prompt, answer = plain.ids(SEVERAL.prompt), plain.ids("Vienna")
     assert (answer[0] == model.tokenizer.bos_token_id) == model.arch.bos

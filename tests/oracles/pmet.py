@@ -15,7 +15,7 @@ class Padded:
     """Texts as one batch, padded on the right, or on the left with places counted as if on the right (a fault)."""
 
     def __init__(self, plain: Plain, rows: Sequence[Sequence[int]], left: bool) -> None:
-        self.plain, self.width, fill = plain, max(map(len, rows)), plain.tokenizer.pad_token_id
+        self.plain, self.width, fill = plain, max(map(len, rows)), plain.tokenizer.eos_token_id
         self.ids, self.mask = [], []
         for row in rows:
             gap = self.width - len(row)
@@ -129,7 +129,8 @@ def find_target(
             now = batch.logits(len(contexts))[at].log_softmax(-1)
         before = now.detach() if before is None else before
         kl = settings.kl * torch.nn.functional.kl_div(now[None], before[None], log_target=True, reduction="batchmean")
-        decay = settings.weight_decay * (d_mlp.norm() / mlp_init.norm() ** 2 + d_attn.norm() / attn_init.norm() ** 2)
+        shares = [d.norm() / (v0.norm() ** 2).clamp_min(1e-30) for d, v0 in ((d_mlp, mlp_init), (d_attn, attn_init))]
+        decay = settings.weight_decay * (shares[0] + shares[1])
         loss = weight * torch.stack(losses).mean() + kl + decay
         if loss < settings.loss_stop:
             break

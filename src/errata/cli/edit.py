@@ -185,6 +185,11 @@ def _print(session: "EditSession", answered: Sequence[Answered], seconds: float,
     typer.echo(f"time: {seconds:.2f} seconds")
     if save is not None:
         note(f"Saved. Ask it: errata generate {save} PROMPT. Take the edit back: errata undo {save}")
+        if session.model.patches:
+            note(
+                "Its edits are a memory beside the weights: errata.load(FOLDER).model answers with them, by its own "
+                "`generate` too; transformers alone would load the model without them."
+            )
 
 
 def _summary(session: "EditSession", answered: Sequence[Answered]) -> Iterable[str]:

@@ -90,6 +90,8 @@ class LoRA:
         """Paths of the maps to adapt."""
         paths = self.modules or model.arch.query_value
         layers = self.layers or range(model.n_layers)
+        for layer in layers:
+            model.layer(layer)  # says which layers there are
         return [f"{model.arch.layers}.{layer}.{path}" for layer in layers for path in paths]
 
     def start(self, model: EditableModel) -> list[Tensor]:

@@ -8,8 +8,9 @@ MLP the residual is of what the norm puts out.
 
 The code that papers on collapse ran pads on the left and counts positions as if on the right, for tokenizers of
 GPT-2 and Llama (`left_padding` brings that back): offsets, keys and target tokens then are at places that hold other
-tokens, or none. And it tokenises targets by themselves, in models without "gpt" in their name (`target_apart`), so
-that they begin with BOS where the tokenizer adds one, and without a space where it does not.
+tokens, or padding, where the attention gives zero and its offset, in a ball of that size, stays zero too. And it
+tokenises targets by themselves, in models without "gpt" in their name (`target_apart`), so that they begin with BOS
+where the tokenizer adds one, and without a space where it does not.
 """
 
 from collections.abc import Sequence
@@ -43,8 +44,8 @@ class Pmet(Weighted):
     paper: ClassVar[str] = "Li et al. 2024, arXiv 2308.08742"
     batch: ClassVar[bool] = True
     released: ClassVar[str] = (
-        "padded on the left and counted from the right, so that subjects and targets are misplaced; targets begin with "
-        "BOS where the tokenizer adds one"
+        "rows are padded on the left and places counted as if on the right, which misplaces subjects and targets; "
+        "targets begin with BOS where the tokenizer adds one"
     )
     power: ClassVar[float] = 0.5
 

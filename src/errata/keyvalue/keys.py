@@ -79,8 +79,13 @@ def _row(model: EditableModel, prompt: str, request: EditRequest, target_apart: 
 
 
 def batched(model: EditableModel, rows: Sequence[Row], lengths: Sequence[int]) -> TokenBatch:
-    """The first so many tokens of each row, padded on the right; what a row has on its left is masked as well."""
-    ids = [((model.pad_id,) * row.left + row.ids)[:length] for row, length in zip(rows, lengths, strict=True)]
+    """The first so many tokens of each row, padded on the right; what a row has on its left is masked as well.
+
+    That is end of text, with which public code pads, and whose embedding is not zero.
+    """
+    end = model.tokenizer.eos_token_id
+    fill = (model.pad_id if end is None else int(end),)
+    ids = [(fill * row.left + row.ids)[:length] for row, length in zip(rows, lengths, strict=True)]
     batch, left = pad(ids, model.pad_id), torch.tensor([[row.left] for row in rows])
     return replace(batch, mask=batch.mask * (batch.positions >= left))
 

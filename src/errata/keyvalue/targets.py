@@ -161,8 +161,8 @@ class _Search:
         return -(picked * self.shares).sum(-1).mean(-1), met, logits[a * j :, 0].log_softmax(-1)
 
     def decay(self, offsets: Tensor) -> Tensor:
-        """|delta| / |v0|^2, (a,), summed over the parts."""
-        share: Tensor = offsets.norm(dim=-1) / self.origins.norm(dim=-1).square()
+        """|delta| / |v0|^2, (a,), summed over the parts; 0 where both are, as at a token that sees no other."""
+        share: Tensor = offsets.norm(dim=-1) / self.origins.norm(dim=-1).square().clamp_min(1e-30)
         return share.reshape(len(share), -1).sum(-1)
 
     def stepped(self, gradient: Tensor, step: int, objective: Objective) -> "_Search":
