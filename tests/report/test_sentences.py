@@ -111,7 +111,20 @@ def test_document_has_stable_keys_and_is_json(rome: Path, memit: Path) -> None:
     document = summarize([rome, memit])
     assert list(document) == ["headline", "sentences", "margin", "runs"]
     assert list(document["runs"][0]) == [
-        *("label", "folder", "model", "method", "data", "batch", "seed", "limit", "edits", "checkpoints", "status"),
+        *(
+            "label",
+            "folder",
+            "model",
+            "method",
+            "data",
+            "setting",
+            "batch",
+            "seed",
+            "limit",
+            "edits",
+            "checkpoints",
+            "status",
+        ),
         *("safe_horizon", "first_loss", "collapse", "ability", "ability_change", "measures", "health", "ledger"),
     ]
     first, second = document["runs"]

@@ -54,6 +54,7 @@ def test_tasks_named_twice_are_run_once() -> None:
         ({"edits": "ten"}, ["edits", "'ten'"]),
         ({"limit": 0}, ["limit", "found 0"]),
         ({"edits": {"to": 10, "counts": 3}}, ["edits", "'counts'", "did you mean count"]),
+        ({"edits": {"till": 10, "to": 3, "count": 3}}, ["edits", "'till'", "from, to, count, spacing"]),
         ({"edits": {"from": 5, "to": 5, "count": 3}}, ["edits", "`to` is 5", "more than `from`"]),
         ({"setting": "singel"}, ["setting", "'single'", "found 'singel'"]),
         ({"setting": "single", "stop_at_collapse": True}, ["stop_at_collapse", "sequential"]),

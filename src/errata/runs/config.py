@@ -233,10 +233,9 @@ ALWAYS_HASHED = frozenset(
 
 def run_name(config: RunConfig) -> str:
     """The folder's name: method, model, data and eight digits of the hash of everything else."""
-    told = ALWAYS_HASHED | {
-        key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default
-    }
-    content = json.dumps(config.model_dump(mode="json", include=set(told - {"name"})), sort_keys=True, default=str)
+    changed = {key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default}
+    values = config.model_dump(mode="json", include={*ALWAYS_HASHED, *changed} - {"name"})
+    content = json.dumps(values, sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
     return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])
@@ -289,4 +288,5 @@ def _known_keys(location: tuple[str | int, ...], root: type[BaseModel]) -> list[
         "config": RunConfig,
     }
     inner = [nested[str(part)] for part in location[:-1] if str(part) in nested]
-    return list((inner[-1] if inner else root).model_fields)
+    fields = (inner[-1] if inner else root).model_fields
+    return [field.alias or name for name, field in fields.items()]
