@@ -137,6 +137,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         (["artifacts", "build", "second-moment", "--layers", "four", "--corpus", "atlas"], "'four'"),
         (["list", "methods", "rom"], "did you mean rome"),
         (["atlas", "train", "folder", "--set", "layer=2"], "layers="),
+        (["atlas", "train", "folder", "--set", "layers=two"], "layers: Input should be a valid integer"),
     ],
 )
 def test_bad_input_names_the_thing(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,8 @@ def single_edits(model: EditableModel, method: str, edits: int, progress: Progre
         if progress:
             progress(f"single edits by {method}", i + 1, len(chosen))
     tables = ("efficacy", "generalization", "locality", "portability")
-    return {table: _share_of([row for row in rows if row.table == table]) for table in tables}
+    found = {table: [row for row in rows if row.table == table] for table in tables}
+    return {table: _share_of(of) for table, of in found.items() if of}
 
 
 def _share_of(rows: Sequence[Record]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ with AdamW alone, or with every token weighed alike, finding things in the conte
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
 import torch
+from pydantic.dataclasses import dataclass
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -26,7 +27,7 @@ WORDS = "Ġ?[0-9]|Ġ?[A-Za-z]+|Ċ+|Ġ?[^A-Za-z0-9ĠĊ]+|Ġ+"
 """What a token may not cross, in the byte-level alphabet, where Ġ is a space and Ċ a line feed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Recipe:
     """Everything that decides the weights. tokens: in all; long_from: share after which sequences are `long`."""
 

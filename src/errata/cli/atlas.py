@@ -106,14 +106,17 @@ def train(
     change: Settings = None,
 ) -> None:
     """Train an atlas model from scratch, as the one in the package was; --set changes the recipe."""
+    from pydantic import ValidationError
+
     from errata.atlas.train import Recipe
     from errata.atlas.train import train as run
 
     try:
         recipe = Recipe(**settings(change))
-    except TypeError as error:
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
         known = ", ".join(f"{name}={value}" for name, value in vars(Recipe()).items())
-        raise BadInput(f"errata atlas train: {error}; the recipe is {known}.") from error
+        raise BadInput(f"errata atlas train: {wrong}. The recipe is {known}.") from error
     with progress() as bar:
         for line in run(recipe, folder):
             bar("training", int(line["step"]), int(line["steps"]))
