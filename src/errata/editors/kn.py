@@ -8,9 +8,9 @@ without contexts nothing is refined. The old answer is `target_true`, else what 
 
 Two departures, neither of which changes anything for the paper's model and answers. The neurons of BERT fire
 positively or next to not at all, those of a gated MLP fire both ways: where a selected neuron fires negatively its
-value vector is moved the other way, for else the old answer is strengthened. And answers have one token in the paper:
+value vector is moved the other way, for else the edit works against itself. And answers have one token in the paper:
 one of several is edited token by token, each behind those before it, save where the model says that token already.
-Nothing bounds the change or asks what else the neurons are for: a model survives few of them.
+Nothing bounds the change or asks what else the neurons are for.
 
 The public code for decoders, which papers on collapse ran, departs otherwise, and `public_code` brings that back: it
 takes the activations before the nonlinearity (of the gate, where there is one) and steps from 0 to 1 inclusive (so
@@ -74,7 +74,7 @@ class KN:
     mergeable: ClassVar[bool] = True
     released: ClassVar[str] = (
         "one prompt alone, so no refinement; neurons before their nonlinearity, scaled from 0, on Llama and Mistral by "
-        "0 alone; the model's own guesses in place of the old answer"
+        "0 alone, moved the same way however they fire; the model's own guesses in place of the old answer"
     )
 
     steps: int = 20
