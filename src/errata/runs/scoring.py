@@ -62,7 +62,7 @@ class Scorer:
         else:
             from errata.capability.harness import evaluate  # importing the harness takes seconds
 
-            limit, seed, chat = self._config.limit, self._config.seed, bool(self._setup.chat.probes)
+            limit, seed, chat = self._config.limit, self._config.seed, self._setup.frames.probes is not None
             tables = evaluate(self._setup.model, [kind], limit, seed, progress, chat=chat)
             self._write(edits, kind, [replace(row, edit=self._alone(edits)) for row in tables[kind]])
 

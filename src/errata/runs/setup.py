@@ -23,10 +23,10 @@ from errata.errors import BadInput
 from errata.keyvalue.filters import Filter
 from errata.model.editable import EditableModel
 from errata.model.loading import load
-from errata.model.tokens import ChatFrame, chat_frame, encode, pad
+from errata.model.tokens import encode, pad
 from errata.registry import check_options, load_filter, split_variant
-from errata.runs.chat import framed_case, framed_request, settled
-from errata.runs.config import ChatTemplate, Resolved, RunConfig, read_resolved, to_yaml
+from errata.runs.chat import Frames, framed_case, framed_request, frames
+from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic, write_json
 from errata.runs.selection import KNOWN, select
 from errata.types import EditCase, EditRequest, Progress
@@ -44,9 +44,8 @@ class Setup:
     """The parts of one run.
 
     filter: what clips updates, None for nothing. cases: what is edited, in order, without chat template; all can be
-    located in the model's tokens. skipped: (request id, reason) of those that cannot. chat: what goes through the
-    model's chat template, without "auto"; frame: that template, None where nothing does. checkpoints: numbers of edits
-    after which the model is measured, ascending from 0.
+    located in the model's tokens. skipped: (request id, reason) of those that cannot. frames: the chat
+    template, where it is used. checkpoints: numbers of edits after which the model is measured, ascending from 0.
     """
 
     config: RunConfig
@@ -55,20 +54,17 @@ class Setup:
     filter: Filter | None
     cases: Sequence[EditCase]
     skipped: Sequence[tuple[str, str]]
-    chat: ChatTemplate
-    frame: ChatFrame | None
+    frames: Frames
 
     @cached_property
     def requests(self) -> list[EditRequest]:
         """As the method gets them."""
-        frame = self.frame if self.chat.edits else None
-        return [framed_request(case.request, frame) for case in self.cases]
+        return [framed_request(case.request, self.frames.edits) for case in self.cases]
 
     @cached_property
     def exam(self) -> list[EditCase]:
         """The cases as the model is asked about them."""
-        frame = self.frame if self.chat.probes else None
-        return [framed_case(case, frame) for case in self.cases]
+        return [framed_case(case, self.frames.probes) for case in self.cases]
 
     @property
     def checkpoints(self) -> list[int]:
@@ -101,14 +97,13 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
 
         check_tasks(config.tasks)
     model = load(config.model, config.device, config.dtype)
-    chat = settled(config.chat_template, model)
-    frame = chat_frame(model.tokenizer) if chat.edits or chat.probes else None
+    around = frames(config.chat_template, model)
     given = known if config.prefilter else ()
-    cases, skipped = select(model, found, max(wanted, 1), given, frame if chat.edits else None, progress)
+    cases, skipped = select(model, found, max(wanted, 1), given, around.edits, progress)
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
-    return Setup(split, model, editor, filter, cases, skipped, chat, frame)
+    return Setup(split, model, editor, filter, cases, skipped, around)
 
 
 def _order(config: RunConfig) -> int | None:
@@ -175,7 +170,7 @@ def _resolved(setup: Setup) -> Resolved:
         data_sha256=_digest([_told(case) for case in setup.cases]),
         cases=len(setup.cases),
         versions=_versions(setup.model),
-        chat_template=setup.chat,
+        chat_template=setup.frames.used,
     )
 
 
