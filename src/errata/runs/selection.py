@@ -40,10 +40,12 @@ def select(
             kept.append(case)
         else:
             skipped.append((case.request.id, reason))
-        if progress and known is None:
-            progress("edits asked beforehand", len(kept), wanted)
         if len(kept) == wanted:
             break
+        if progress and known is None:
+            progress("edits asked beforehand", len(kept), wanted)
+    if progress and known is None:
+        progress("edits asked beforehand", wanted, wanted)
     if not kept:
         raise BadInput(f"none of the edits can be made in {model.name}; the first one: {skipped[0][1]}")
     return kept, skipped
