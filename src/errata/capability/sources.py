@@ -79,6 +79,12 @@ def read(split: Split, data_dir: str | None = None) -> list[Row]:
     return rows
 
 
+def exemplars(benchmark: str, data_dir: str | None) -> list[Row]:
+    """The rows of DIR/<benchmark>/exemplars.jsonl, which replace the published exemplars; none if it is not there."""
+    split, root = Split(benchmark, ("exemplars",)), folder(data_dir)
+    return read(split, data_dir) if root is not None and locate(split, root) else []
+
+
 def locate(split: Split, root: Path) -> list[Path]:
     """The files of a split below `root`, none if it is not there. BadInput where several claim to be it."""
     home = root / split.benchmark
