@@ -27,7 +27,7 @@ _SOURCES: Mapping[Kind, Callable[[], Mapping[str, Any]]] = {
     Kind.METHODS: registry.editors,
     Kind.FILTERS: registry.filters,
     Kind.MODELS: registry.models,
-    Kind.TASKS: registry.tasks,
+    Kind.TASKS: registry.listed_tasks,
     Kind.DATASETS: registry.datasets,
 }
 _COLUMNS = {

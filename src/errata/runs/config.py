@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from errata.errors import BadInput
-from errata.registry import check_filter
+from errata.registry import check_filter, expand_tasks
 from errata.runs.layout import RunDir
 
 
@@ -38,7 +38,9 @@ class RunConfig(BaseModel):
     data: name or file of edits. edits: when to measure; 0, the unedited model, is always measured.
     batch: edits written at once; a batch never crosses a checkpoint, so it may be smaller before one.
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
-    tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
+    tasks: capability tasks or groups of them; limit: items of each, all if None. data_dir: where those of the
+    package read their rows: a folder, "hub", or "atlas", the package's miniatures, the default of embedded models.
+    probe_limit: edits probed at a checkpoint.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
     name: replaces method-model-data in the folder's name, and changes nothing else.
     """
@@ -56,6 +58,7 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     tasks: list[str] = []
     limit: int | None = Field(default=None, ge=1)
+    data_dir: str | None = Field(default=None, min_length=1)
     probe_limit: int = Field(default=100, ge=1)
     device: str | None = None
     dtype: str | None = None
@@ -86,15 +89,16 @@ class RunConfig(BaseModel):
 
     @field_validator("tasks")
     @classmethod
-    def _once(cls, tasks: list[str]) -> list[str]:
-        return list(dict.fromkeys(tasks))
+    def _expanded(cls, tasks: list[str]) -> list[str]:
+        return expand_tasks(tasks)
 
 
 class Resolved(BaseModel):
     """What `config.yaml` in a run's folder holds: the config and all that decides the numbers.
 
     editor: every hyperparameter, preset included. cases: how many edits the run works on. data_sha256: of
-    those cases. versions: of Python, the libraries and Errata; threads and machine decide the last bits.
+    those cases. items_sha256: by task of the package, of what it asks. versions: of Python, the libraries and Errata;
+    threads and machine decide the last bits.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -104,6 +108,7 @@ class Resolved(BaseModel):
     model_fingerprint: str
     data_sha256: str
     cases: int
+    items_sha256: dict[str, str] = {}
     versions: dict[str, str]
 
 
@@ -149,8 +154,9 @@ def to_yaml(resolved: Resolved) -> str:
 
 
 def run_name(config: RunConfig) -> str:
-    """The folder's name: method, model, data and eight digits of the hash of everything else."""
-    content = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True, default=str)
+    """The folder's name: method, model, data and eight digits of the hash of everything else that decides results."""
+    decisive = config.model_dump(mode="json", exclude={"name", "data_dir"})
+    content = json.dumps(decisive, sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
     return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])

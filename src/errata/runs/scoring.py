@@ -57,7 +57,9 @@ class Scorer:
         else:
             from errata.capability.harness import evaluate  # importing the harness takes seconds
 
-            tables = evaluate(self._setup.model, [kind], self._config.limit, self._config.seed, progress)
+            tables = evaluate(
+                self._setup.model, [kind], self._config.limit, self._config.seed, progress, self._setup.data_dir
+            )
             self._write(edits, kind, tables[kind])
 
     def _probe(self, edits: int, newest: int, progress: Progress) -> None:

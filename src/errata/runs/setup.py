@@ -6,9 +6,9 @@ import json
 import platform
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,7 @@ import torch
 
 import errata
 from errata.data.cases import contradictions, read_cases
-from errata.editing import batch_size, choose_editor
+from errata.editing import batch_size, choose_editor, embedded_corpus
 from errata.editors.base import Editor
 from errata.errors import BadInput
 from errata.keyvalue.filters import Filter
@@ -41,8 +41,8 @@ class Setup:
     """The parts of one run.
 
     filter: what clips updates, None for nothing. cases: what is edited, in order; all can be located in the
-    model's tokens. skipped: (request id, reason) of those that cannot. checkpoints: numbers of edits after which
-    the model is measured, ascending from 0.
+    model's tokens. skipped: (request id, reason) of those that cannot. items: hash of the items of the package's
+    tasks. checkpoints: numbers of edits after which the model is measured, ascending from 0.
     """
 
     config: RunConfig
@@ -51,6 +51,12 @@ class Setup:
     filter: Filter | None
     cases: Sequence[EditCase]
     skipped: Sequence[tuple[str, str]]
+    items: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data_dir(self) -> str | None:
+        """Where tasks read their rows: as the config says, for embedded models the package's miniatures."""
+        return data_dir(self.config)
 
     @property
     def checkpoints(self) -> list[int]:
@@ -71,16 +77,26 @@ def prepare(config: RunConfig) -> Setup:
     wanted = max(config.edits)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
-    if config.tasks:
-        from errata.capability.harness import check_tasks  # importing the harness takes seconds
-
-        check_tasks(config.tasks)
+    items = _check_tasks(config)
     model = load(config.model, config.device, config.dtype)
     cases, skipped = locatable(model, found, max(wanted, 1))
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
-    return Setup(split, model, editor, filter, cases, skipped)
+    return Setup(split, model, editor, filter, cases, skipped, items)
+
+
+def data_dir(config: RunConfig) -> str | None:
+    """The config's, or for embedded models the package's miniatures."""
+    return config.data_dir or embedded_corpus(config.model)
+
+
+def _check_tasks(config: RunConfig) -> dict[str, str]:
+    if not config.tasks:
+        return {}
+    from errata.capability.harness import check_tasks  # importing the harness takes seconds
+
+    return check_tasks(config.tasks, data_dir(config))
 
 
 def resolve_editor(config: RunConfig, model: EditableModel) -> Editor:
@@ -125,6 +141,7 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
         ("the weights of the model", began.model_fingerprint, now.model_fingerprint),
         ("the edits", began.data_sha256, now.data_sha256),
         ("the hyperparameters of the method", began.editor, now.editor),
+        ("the items of the tasks", began.items_sha256 or now.items_sha256, now.items_sha256),
     ):
         if before != after:
             raise BadInput(
@@ -171,6 +188,7 @@ def _resolved(setup: Setup) -> Resolved:
         model_fingerprint=setup.model.fingerprint(),
         data_sha256=_digest([asdict(replace(case, source="")) for case in setup.cases]),
         cases=len(setup.cases),
+        items_sha256=dict(setup.items),
         versions=_versions(setup.model),
     )
 
