@@ -8,7 +8,7 @@ Where the rows of the package's own tasks come from: `capability/sources.py`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -38,6 +38,8 @@ TASKS = Path(str(files("errata.capability") / "tasks"))
 RIGHT_OR_WRONG = ("exact_match", "acc", "em", "mc1", "pass@1", "score", "f1", "acc_norm")
 """Metrics that say whether one item is right, in the order of preference; a share counts as right above one half.
 A task of the package that is graded, such as by overlap with a summary, gives "score", from 0 to 1."""
+UNEDITED = "unedited"
+"""The filter that decides for the unedited model, in a task whose paper read it by another rule."""
 FEWSHOT_SEED = 1234
 """The harness' own default, so that sampled exemplars are those of its command line."""
 
@@ -49,16 +51,18 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
     data_dir: str | None = None,
+    edited: bool = True,
 ) -> dict[str, list[Record]]:
     """Rows by task. limit: a random subset of so many items, the same for every model given the `seed`.
 
     A group of the package, such as errata_p1:paper, stands for its tasks; one of the harness, such as "mmlu", is one
     table over all its parts, and the limit is of the whole.
     data_dir: where the package's tasks read their rows, a folder, "atlas" or "hub" (the default).
+    edited: whether the model is; it matters only where a paper's scripts read the unedited one by another rule.
     BadInput for an unknown task, one whose data is not on this machine, and one without right and wrong.
     """
     with quiet(), offline():
-        return {name: _evaluate(model, name, limit, seed, progress, data_dir) for name in expand_tasks(tasks)}
+        return {name: _evaluate(model, name, limit, seed, progress, data_dir, edited) for name in expand_tasks(tasks)}
 
 
 def check_tasks(tasks: Sequence[str], data_dir: str | None = None) -> dict[str, str]:
@@ -89,6 +93,7 @@ def _evaluate(
     seed: int,
     progress: Progress | None,
     data_dir: str | None,
+    edited: bool,
 ) -> list[Record]:
     parts = _load(name, data_dir)
     chosen = _choose(name, {part: len(task.eval_docs) for part, task in parts.items()}, limit, seed)
@@ -102,7 +107,7 @@ def _evaluate(
     samples = chosen if limit is not None else None
     results = run_harness(lm, {"tasks": parts, "groups": {}}, samples=samples, bootstrap_iters=0, log_samples=True)
     return [
-        _record(name, part, parts[part], samples, shortened[part])
+        _record(name, part, parts[part], _deciding_first(samples, edited), shortened[part])
         for part in parts
         for samples in _by_item(results["samples"][part])
     ]
@@ -187,17 +192,20 @@ def _by_item(samples: Sequence[Sample]) -> list[list[Sample]]:
     return [items[index] for index in sorted(items)]
 
 
+def _deciding_first(samples: list[Sample], edited: bool) -> list[Sample]:
+    return samples if edited else sorted(samples, key=lambda sample: sample["filter"] != UNEDITED)
+
+
 def _record(table: str, part: str, task: Any, samples: Sequence[Sample], shortened: Mapping[str, Shortened]) -> Record:
     """The row of one item; the task's first filter decides, the verdicts of the others are in `extra`."""
     first = samples[0]
     given = [response[0] for response in first["resps"]]
     invalid = not all(map(_is_finite, given))
     output, predicted, gold = _answer(task, first)
-    score = 0.0 if invalid else _score(table, first)
     return Record(
         table=table,
         item=_item(table, part, first),
-        correct=score > 0.5,
+        correct=_is_right(table, first, invalid),
         parsed=not invalid and predicted is not None,
         empty=not invalid and not output.strip(),
         invalid=invalid,
@@ -208,21 +216,34 @@ def _record(table: str, part: str, task: Any, samples: Sequence[Sample], shorten
         extra={
             **({"kind": first["doc"]["kind"]} if first["doc"].get("kind") else {}),
             **({"part": part} if part != table else {}),
-            **({"score": score} if score not in (0.0, 1.0) else {}),
-            **{f"correct_{s['filter']}": not invalid and _score(table, s) > 0.5 for s in samples[1:]},
-            **_counted(part, first, invalid),
+            **_graded(table, part, first, invalid),
+            **{f"{name}_{s['filter']}": value for s in samples[1:] for name, value in _beside(table, part, s, invalid)},
             **_how_shortened(shortened.get(first["arguments"][0][0])),
             "version": str(task.VERSION),
         },
     )
 
 
-def _counted(part: str, sample: Sample, invalid: bool) -> dict[str, float]:
-    """What a task of the package counts of an item beside its score, such as entities found; nothing if invalid."""
-    if part not in own_tasks() or invalid:
-        return {}
-    beside = [name for name in sample["metrics"] if name not in RIGHT_OR_WRONG]
-    return {name: float(sample[name]) for name in beside}
+def _beside(table: str, part: str, sample: Sample, invalid: bool) -> Iterable[tuple[str, Any]]:
+    """What the row keeps of a reading that does not decide."""
+    return {"correct": _is_right(table, sample, invalid), **_graded(table, part, sample, invalid)}.items()
+
+
+def _is_right(table: str, sample: Sample, invalid: bool) -> bool:
+    return not invalid and _score(table, sample) > 0.5
+
+
+def _graded(table: str, part: str, sample: Sample, invalid: bool) -> dict[str, float]:
+    """The score where it is between right and wrong, and what a task of the package counts beside it, such as names.
+
+    An invalid item scores nothing, and keeps its weight.
+    """
+    own = sample["metrics"] if part in own_tasks() else ()
+    counted = {name: float(sample[name]) for name in own if name not in RIGHT_OR_WRONG}
+    if invalid:
+        return {name: value for name, value in counted.items() if name == "weight"}
+    score = _score(table, sample)
+    return {**({"score": score} if score not in (0.0, 1.0) else {}), **counted}
 
 
 def _how_shortened(done: Shortened | None) -> dict[str, Any]:

@@ -57,9 +57,8 @@ class Scorer:
         else:
             from errata.capability.harness import evaluate  # importing the harness takes seconds
 
-            tables = evaluate(
-                self._setup.model, [kind], self._config.limit, self._config.seed, progress, self._setup.data_dir
-            )
+            limit, seed, data_dir = self._config.limit, self._config.seed, self._setup.data_dir
+            tables = evaluate(self._setup.model, [kind], limit, seed, progress, data_dir, edited=edits > 0)
             self._write(edits, kind, tables[kind])
 
     def _probe(self, edits: int, newest: int, progress: Progress) -> None:

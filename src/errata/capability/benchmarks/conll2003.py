@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from errata.capability.benchmarks.nq import normalize
 from errata.capability.benchmarks.paper2 import Hits, after
-from errata.capability.extraction import UNPARSED, reads, reads_of
+from errata.capability.extraction import UNPARSED, holds, reads, reads_of
 from errata.capability.items import Doc, Docs, docs
 from errata.capability.sources import Split, decoded, read, texts, wrong
 from errata.data.rows import Row
@@ -159,8 +158,7 @@ def parse_loose(output: str, doc: Doc) -> str | None:
 
 def _within(part: str, entities: Sequence[str]) -> list[str]:
     """The entities whose words stand in a part, or the part itself."""
-    said = f" {normalize(part)} "
-    return [entity for entity in entities if f" {normalize(entity)} " in said] or [part]
+    return [entity for entity in entities if holds(part, entity)] or [part]
 
 
 def _bare(part: str) -> str:
@@ -168,14 +166,17 @@ def _bare(part: str) -> str:
 
 
 def score(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """F1 of one item, and its weight: the F1 of the whole is the weighted mean, 2 tp / (2 tp + fp + fn).
+    """Entities found (tp), made up (fp) and missed (fn), the F1 of the item, and its weight.
 
-    An item without entities of which none was named weighs nothing.
+    The F1 of the whole, 2 tp / (2 tp + fp + fn), is the mean by weight: an item without entities, of which none
+    was named, weighs nothing.
     """
     said = set() if results[0] in (UNPARSED, NONE) else {_bare(part) for part in results[0].split(BETWEEN)}
     gold = {_bare(entity) for entity in doc["entities"]}
-    right, weight = len(said & gold), len(said) + len(gold)
-    return {"f1": 2 * right / weight if weight else float(results[0] != UNPARSED), "weight": float(weight)}
+    tp, weight = len(said & gold), len(said) + len(gold)
+    f1 = 2 * tp / weight if weight else float(results[0] != UNPARSED)
+    return {"score": f1, "weight": weight, "tp": tp, "fp": len(said - gold), "fn": len(gold - said)}
+
 
 def paper(outputs: Sequence[Sequence[str]], docs: Sequence[Doc]) -> list[Hits]:
     """The entities that are part of the output as texts, after the first "Entity:"."""
@@ -194,7 +195,7 @@ def paper_score(doc: Doc, results: Sequence[Hits]) -> dict[str, float]:
     An item without entities, which only MISC has, weighs one and is wrong.
     """
     weight = max(len(doc["entities"]), 1)
-    return {"recall": results[0].hits / weight, "weight": float(weight)}
+    return {"score": results[0].hits / weight, "weight": weight}
 
 
 strict, loose = reads(parse_strict), reads_of(parse_loose)

@@ -24,7 +24,7 @@ def _one(path: Path) -> Iterator[Row]:
     yield Row(str(path), 1, record)
 
 
-DEV = Split("mutual", ("dev", "validation"), parts=("dev_*.txt",), reader=_one)
+DEV = Split("mutual", ("validation",), parts=("dev_*.txt",), reader=_one)
 # No revision on the hub is known to load without running a script.
 
 

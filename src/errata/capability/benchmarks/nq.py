@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from errata.capability.benchmarks.paper2 import Hits, decoded
-from errata.capability.extraction import reads, reads_of
+from errata.capability.extraction import holds, normalized, reads, reads_of
 from errata.capability.items import Doc, Docs, docs
 from errata.capability.sources import Hub, Split, read, text, texts
 from errata.data.rows import Row
@@ -76,12 +76,6 @@ def paper_prompt(doc: Doc) -> str:
     return f"{READ} Passage: {doc['passage']} Question: {doc['question']}"
 
 
-def normalize(answer: str) -> str:
-    """SQuAD's form for comparison: lower case, no punctuation, no articles, single spaces (Rajpurkar et al. 2016)."""
-    kept = "".join(letter for letter in answer.lower() if letter not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
-
-
 def parse_strict(output: str) -> str | None:
     """The first line that is not blank."""
     return output.strip().partition("\n")[0].strip() or None
@@ -89,13 +83,18 @@ def parse_strict(output: str) -> str | None:
 
 def parse_loose(output: str, doc: Doc) -> str | None:
     """The first right answer whose words stand in the output one after another; else its first line."""
-    said = f" {normalize(output)} "
-    return next((answer for answer in doc["answers"] if f" {normalize(answer)} " in said), parse_strict(output))
+    return next((answer for answer in doc["answers"] if holds(output, answer)), parse_strict(output))
 
 
 def score(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """Exact match with any of the answers, in SQuAD's form."""
-    return {"exact_match": float(normalize(results[0]) in map(normalize, doc["answers"]))}
+    """Exact match with any of the answers, case, punctuation and articles apart."""
+    return {"exact_match": float(normalized(results[0]) in map(normalized, doc["answers"]))}
+
+
+def paper_normalized(answer: str) -> str:
+    """SQuAD's normal form as the scripts have it: marks such as ’ are no punctuation, and _ is no space."""
+    kept = "".join(letter for letter in answer.lower() if letter not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
 
 
 def paper(outputs: Sequence[Sequence[str]], docs: Sequence[Doc]) -> list[Hits]:
@@ -107,8 +106,8 @@ def paper(outputs: Sequence[Sequence[str]], docs: Sequence[Doc]) -> list[Hits]:
     """
     counted, flag = [], False
     for output, doc in zip(outputs, docs, strict=True):
-        words = normalize(decoded(paper_prompt(doc), output[0]).split("Answer:")[-1]).split(" ")
-        hits, flag = scan(words, {normalize(answer) for answer in doc["answers"]}, flag)
+        words = paper_normalized(decoded(paper_prompt(doc), output[0]).split("Answer:")[-1]).split(" ")
+        hits, flag = scan(words, {paper_normalized(answer) for answer in doc["answers"]}, flag)
         counted.append(Hits(words[-1], hits))
     return counted
 
@@ -132,7 +131,7 @@ def scan(words: Sequence[str], answers: set[str], flag: bool) -> tuple[int, bool
 
 def paper_score(doc: Doc, results: Sequence[Hits]) -> dict[str, float]:
     """The hits, whose sum the scripts divide by the number of questions."""
-    return {"exact_match": float(results[0].hits)}
+    return {"score": float(results[0].hits)}
 
 
 strict, loose = reads(parse_strict), reads_of(parse_loose)

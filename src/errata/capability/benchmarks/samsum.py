@@ -63,9 +63,9 @@ def parse_paper(output: str, doc: Doc) -> str | None:
 def score(doc: Doc, results: Sequence[str]) -> dict[str, float]:
     """Mean of the F1 of ROUGE-1, 2 and L."""
     if results[0] == UNPARSED:
-        return {"rouge": 0.0}
+        return {"score": 0.0}
     found = RougeScorer(KINDS).score(doc["gold"], results[0])
-    return {"rouge": sum(found[kind].fmeasure for kind in KINDS) / len(KINDS)}
+    return {"score": sum(found[kind].fmeasure for kind in KINDS) / len(KINDS)}
 
 
 def paper_score(doc: Doc, results: Sequence[str]) -> dict[str, float]:
@@ -75,8 +75,8 @@ def paper_score(doc: Doc, results: Sequence[str]) -> dict[str, float]:
     """
     said, gold = ([] if results[0] == UNPARSED else sentences(results[0])), sentences(doc["gold"])
     if not said or not gold:
-        return {"rouge": 0.0}
-    return {"rouge": (rouge_n(said, gold, 1) + rouge_n(said, gold, 2) + rouge_l(said, gold)) / 3}
+        return {"score": 0.0}
+    return {"score": (rouge_n(said, gold, 1) + rouge_n(said, gold, 2) + rouge_l(said, gold)) / 3}
 
 
 def sentences(summary: str) -> list[list[str]]:
