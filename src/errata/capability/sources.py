@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ class Split:
 
     benchmark: the folder's name. stems: what its one file is called, without the ending. parts: names or patterns
     of files that hold one part each, where it is published so. part: the field that the name of such a file, or of
-    a hub's config, stands for. columns: those of CSV and TSV without a header. reader: of .txt files.
+    a hub's config, stands for. columns: those of CSV and TSV without a header. reader: of .txt files. elsewhere: how
+    to get the data where the hub is no way.
     """
 
     benchmark: str
@@ -49,7 +50,8 @@ class Split:
     parts: tuple[str, ...] = ()
     part: str | None = None
     columns: tuple[str, ...] = ()
-    reader: "Reader | None" = field(default=None, compare=False)
+    reader: "Reader | None" = None
+    elsewhere: str = "the hub does not hold it"
 
 
 Reader = Callable[[Path], Iterable[Row]]
@@ -262,8 +264,9 @@ def _first_line(error: Exception) -> str:
 def _absent(split: Split, root: Path | None, data_dir: str | None) -> str:
     name, files = split.benchmark, " or ".join([*(f"{stem}.jsonl" for stem in split.stems), *split.parts[:1]])
     local = f"--data-dir DIR with DIR/{name}/{files} (or .json, .csv, .parquet; in a config: data_dir)"
-    hub = f"the hub's {split.hub.path}, allowed by {DOWNLOAD}=1" if split.hub else "which the hub does not hold"
+    hub = f"the hub's {split.hub.path}, allowed by {DOWNLOAD}=1" if split.hub else split.elsewhere
     if root is None:
-        return f"{name}: its data are not on this machine; two ways: {local}, or {hub}"
+        return f"{name}: its data are not on this machine. Two ways: {local}, or {hub}"
+    way = f" and --data-dir {HUB}" if split.hub else ""
     what = f"the package has no miniature of {name}" if data_dir == ATLAS else f"{root} has no {name}"
-    return f"{what}: looked for {files} in {root / name}. Two ways: {local}, or --data-dir {HUB} for {hub}"
+    return f"{what}: looked for {files} in {root / name}. Two ways: {local}, or {hub}{way}"

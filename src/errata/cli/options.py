@@ -32,6 +32,13 @@ Filter = Annotated[
         "--filter", help="What clips updates, NAME or NAME,OPTION=VALUE, such as rect,keep=0.4; `errata list filters`."
     ),
 ]
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        help="Where benchmarks read their rows: a folder with one folder for each (docs/benchmarks.md), `atlas` for "
+        "the package's miniatures, or `hub`. Default: atlas for atlas models, else hub."
+    ),
+]
 OutFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to.")]
 
 

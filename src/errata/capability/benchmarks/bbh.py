@@ -86,7 +86,7 @@ def published_answer(output: str, doc: Doc) -> str | None:
 
 
 def stated_answer(output: str, doc: Doc) -> str | None:
-    """What the last "answer is" is followed by on its line: a letter, in parentheses or not; else all but the period."""
+    """What follows the last "answer is": a letter, in parentheses or not; else the line, without its period."""
     if doc["kind"] in CHOICE:
         return last(r"answer is:?\s*\(?([A-Z])\b", output)
     found = last(r"answer is:?[ \t]*(.*)", output)

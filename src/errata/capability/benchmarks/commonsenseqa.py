@@ -8,7 +8,6 @@ The published exemplars are read from the data folder, as their repository state
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from errata.capability.extraction import last, reads

@@ -51,7 +51,7 @@ def active_prompt(output: str) -> str | None:
 
 
 def cot_hub(output: str, doc: Doc) -> str | None:
-    """Chain-of-Thought Hub's rule: the last digits up to the first line with "answer is", against those of the solution.
+    """Chain-of-Thought Hub's rule: the last digits up to the first line with "answer is", as in the solution.
 
     Gives the gold answer where they are equal, since that is what it is compared with.
     """

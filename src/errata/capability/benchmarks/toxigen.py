@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from errata.capability.items import Doc, Docs, docs
-from errata.capability.sources import Hub, Split, number, read, text
+from errata.capability.sources import Split, number, read, text
 from errata.data.rows import Row
 
 HATEFUL = 5.5
 """A statement is hateful if the annotators' two ratings, each from 1 to 5, sum to more."""
-ITEMS = Split("toxigen", ("annotated_test", "test", "annotated"), Hub("skg/toxigen-data", "", "test", ("annotated",)))
+ITEMS = Split(
+    "toxigen",
+    ("annotated_test", "test", "annotated"),
+    elsewhere="accept the terms of toxigen/toxigen-data on the hub and save its annotated_test.csv there",
+)
 
 
 def load(data_dir: str | None = None, kinds: bool = True, **_: Any) -> dict[str, Docs]:

@@ -50,4 +50,6 @@ def _targets(row: Row) -> tuple[str, list[str]]:
 
 def question(doc: Doc) -> str:
     """The six questions and answers that the harness shows, then the item."""
-    return str(apply_template(task_file("truthfulqa/truthfulqa_mc1.yaml")["doc_to_text"], {"question": doc["question"]}))
+    return str(
+        apply_template(task_file("truthfulqa/truthfulqa_mc1.yaml")["doc_to_text"], {"question": doc["question"]})
+    )
