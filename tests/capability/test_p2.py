@@ -6,7 +6,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from oracles import paper2 as oracle
 
 from errata.capability.benchmarks import boolq, conll2003, gsm8k_zero_shot, mutual, nq, rte, samsum, sst2
 from errata.capability.benchmarks.labels import loose_label, strict_label
@@ -18,6 +17,7 @@ from errata.model.editable import EditableModel
 from errata.model.generation import Generation
 from errata.records import Record
 from errata.registry import task_groups, tasks
+from oracles import paper2 as oracle
 
 DATA = str(Path(__file__).parent / "data")
 P2 = [name for name in tasks() if name.startswith("p2_")]
@@ -80,7 +80,7 @@ def test_questions_without_passages(tmp_path: Path) -> None:
     file = tmp_path / "nq_open" / "dev.jsonl"
     plain = '{"question": "who was first", "answer": ["Ada"]}\n'
     file.write_text(plain)
-    assert prompts("p2_nq", str(tmp_path)) == [("Answer the following question. Question: who was first? Answer:", "Ada")]
+    assert prompts("p2_nq", str(tmp_path))[0][0] == "Answer the following question. Question: who was first? Answer:"
     with pytest.raises(BadInput, match=r"`output`.*GenRead.*p2_nq"):
         prompts("p2_nq:paper", str(tmp_path))
     file.write_text(plain + '{"question": "who?", "answer": ["Ada"], "output": ["Ada was."]}\n')
@@ -105,8 +105,9 @@ def test_mutual_to_the_letter() -> None:
         "(D)m : i am sorry you missed it .",
     )
     end = " A: Among A through D, the answer is"
-    assert only("p2_mutual", 2) == f"Q: {article} Which choice is correct? Answer Choices: {' '.join(options)}{end}"
-    assert only("p2_mutual:paper", 2) == f"Q: {article} Which choice is correct? Answer Chioces: {''.join(options)}{end}"
+    ask = f"Q: {article} Which choice is correct? Answer"
+    assert only("p2_mutual", 2) == f"{ask} Choices: {' '.join(options)}{end}"
+    assert only("p2_mutual:paper", 2) == f"{ask} Chioces: {''.join(options)}{end}"
     assert [gold for _, gold in prompts("p2_mutual", DATA)] == ["A", "B", "C"]
 
 
@@ -305,7 +306,11 @@ def test_rouge_by_hand() -> None:
 @pytest.mark.parametrize(
     ("said", "gold", "mean"),
     [
-        (" Jo is late. Mira waits at the k", "Jo is late because of the tram. Mira waits at the kiosk.", 0.6764132505260309),
+        (
+            " Jo is late. Mira waits at the k",
+            "Jo is late because of the tram. Mira waits at the kiosk.",
+            0.6764132505260309,
+        ),
         (" The cat, the cat. the fish", "The cat ate half of her food. Ben suggests fish.", 0.26666666370370373),
         (" keys under the pot", "Sam finds the keys under the pot.", 0.7555555508740742),
         (" a b a. c b a", "a c. b a c", 0.9523809474149662),
@@ -475,9 +480,10 @@ def test_the_unedited_model_is_read_by_another_rule_only_as_published(
 ) -> None:
     say(model, monkeypatch, " know")
     after, before = (rows(model, "p2_boolq:paper", edited=edited) for edited in (True, False))
-    assert [row.correct for row in after] == [False, True, True] and not any(row.correct for row in before)
+    # The passage of the third has an "answer:" of its own, and it is read from there.
+    assert [row.correct for row in after] == [False, True, False] and not any(row.correct for row in before)
     assert [row.extra["correct_unedited"] for row in after] == [False] * 3
-    assert [row.extra["correct_edited"] for row in before] == [False, True, True]
+    assert [row.extra["correct_edited"] for row in before] == [False, True, False]
     assert rows(model, "p2_boolq", edited=True) == rows(model, "p2_boolq", edited=False)
 
 
@@ -521,5 +527,5 @@ def test_files_of_mutual_are_taken_in_the_order_of_their_numbers(tmp_path: Path)
 
 @pytest.mark.parametrize("task", ["p2_mutual", "p2_conll2003"])
 def test_data_that_the_hub_does_not_give_say_where_to_get_them(task: str) -> None:
-    with pytest.raises(BadInput, match="--data-dir"):
+    with pytest.raises(BadInput, match=r"--data-dir DIR with DIR/.* or (copy data/mutual/dev|build eng.testb)"):
         prompts(task)

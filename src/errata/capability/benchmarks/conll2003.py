@@ -28,7 +28,7 @@ def _sentences(path: Path) -> Iterator[Row]:
     for number, line in enumerate([*decoded(path).split("\n"), ""], start=1):
         cells = line.split()
         if cells and (len(cells) != 4 or not re.fullmatch(rf"O|[BI]-({'|'.join(KINDS)})", cells[3])):
-            raise BadInput(f"{path}:{number}: found {line!r}, expected a token, two tags and an entity tag such as B-PER")
+            raise BadInput(f"{path}:{number}: found {line!r}, expected a token, two tags and one such as B-PER")
         if cells:
             tokens, tags = [*tokens, cells[0]], [*tags, cells[3]]
         elif tokens:
@@ -37,9 +37,12 @@ def _sentences(path: Path) -> Iterator[Row]:
 
 
 TEST = Split(
-    "conll2003", ("test", "eng.testb", "testb"), parts=("eng.testb", "test-NER.txt"), reader=_sentences
+    "conll2003",
+    ("test", "eng.testb", "testb"),
+    parts=("eng.testb", "test-NER.txt"),
+    reader=_sentences,
+    elsewhere="build eng.testb as www.clips.uantwerpen.be/conll2003/ner tells, from Reuters' texts that NIST licenses",
 )
-# The texts are Reuters', which licenses them; the hub's copies load by a script or at no revision that is known.
 
 
 def load(data_dir: str | None = None, **_: Any) -> dict[str, Docs]:

@@ -41,8 +41,8 @@ def load_paper(data_dir: str | None = None, **_: Any) -> dict[str, Docs]:
     found = load(data_dir)
     if not found["test"][0]["passage"]:
         raise BadInput(
-            "p2_nq:paper asks about passages, and these rows have no `output`, a list of texts as GenRead writes them "
-            "(paper 2's are in its repository: task-data/test-OpenDomainQA.jsonl); give such a file with --data-dir, or "
+            "p2_nq:paper asks about passages, and these rows have no `output`, a list of texts as GenRead writes them. "
+            "Give such a file with --data-dir (paper 2's is task-data/test-OpenDomainQA.jsonl of its repository), or "
             "ask without passages: p2_nq"
         )
     return found

@@ -18,7 +18,6 @@ class Hits(str):
         return made
 
 
-
 def decoded(prompt: str, output: str) -> str:
     """The text that the scripts decode."""
     ended = getattr(output, "clean_stop", False)

@@ -86,7 +86,7 @@ def sentences(summary: str) -> list[list[str]]:
 
 def rouge_n(said: Sentences, gold: Sentences, n: int) -> float:
     """F of the different n-grams, which may go over the end of a sentence."""
-    ours, theirs = ({tuple(words[i : i + n]) for i in range(len(words) - n + 1)} for words in (_flat(said), _flat(gold)))
+    ours, theirs = _ngrams(_flat(said), n), _ngrams(_flat(gold), n)
     return _f(len(ours & theirs), len(ours), len(theirs))
 
 
@@ -94,6 +94,10 @@ def rouge_l(said: Sentences, gold: Sentences) -> float:
     """F of the different words in the longest common subsequences of every sentence with every other."""
     common = {word for theirs in gold for ours in said for word in _subsequence(theirs, ours)}
     return _f(len(common), len(set(_flat(said))), len(set(_flat(gold))))
+
+
+def _ngrams(words: Sequence[str], n: int) -> set[tuple[str, ...]]:
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
 def _flat(sentences: Sentences) -> list[str]:

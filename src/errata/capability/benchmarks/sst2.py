@@ -1,4 +1,4 @@
-"""SST-2 (Socher et al. 2013; Wang et al. 2019): is a piece of a film review good or bad? Paper 2's sentiment analysis."""
+"""SST-2 (Socher et al. 2013; Wang et al. 2019): good or bad film reviews. Paper 2's sentiment analysis."""
 
 from collections.abc import Iterable
 from typing import Any
