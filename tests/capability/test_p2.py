@@ -306,6 +306,19 @@ def test_rouge_by_hand() -> None:
 @pytest.mark.parametrize(
     ("said", "gold", "mean"),
     [
+        ("Jo is late. Mira waits at k", "Jo is late because of the tram. Mira waits at the kiosk.", 0.6518518518518519),
+        ("The cat, the cat. the fish", "The cat ate half of her food. Ben suggests fish.", 0.2976190476190476),
+        ("Sam didn't find it", "Sam finds the keys, didn't he?", 0.39999999999999997),
+    ],
+)  # fmt: skip
+def test_rouge_is_that_of_the_package(said: str, gold: str, mean: float) -> None:
+    """Numbers of the package rouge-score 0.1.2."""
+    assert samsum.score({"gold": gold}, [said])["score"] == pytest.approx(mean, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "mean"),
+    [
         (
             " Jo is late. Mira waits at the k",
             "Jo is late because of the tram. Mira waits at the kiosk.",
@@ -529,3 +542,16 @@ def test_files_of_mutual_are_taken_in_the_order_of_their_numbers(tmp_path: Path)
 def test_data_that_the_hub_does_not_give_say_where_to_get_them(task: str) -> None:
     with pytest.raises(BadInput, match=r"--data-dir DIR with DIR/.* or (copy data/mutual/dev|build eng.testb)"):
         prompts(task)
+
+
+# Real rows
+
+SAMPLES = Path(__file__).parents[3] / "shared" / "data"
+HELD = {"p2_gsm8k": 100, "p2_gsm8k:paper": 100, "p2_nq": 100, "p2_boolq": 50, "p2_boolq:paper": 50}
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples of real data are not beside the checkout")
+@pytest.mark.parametrize(("task", "count"), HELD.items())
+def test_every_real_sample_is_asked(task: str, count: int) -> None:
+    found = prompts(task, str(SAMPLES))
+    assert len(found) == count and all(prompt and gold for prompt, gold in found)
