@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import datasets  # type: ignore[import-untyped]
+
 from errata.capability.quiet import DOWNLOAD
 from errata.data.rows import Row, parse_json, shorten
 from errata.errors import BadInput
@@ -124,7 +126,6 @@ def number(row: Row, name: str) -> float:
 def texts(row: Row, name: str, count: int | None = None) -> list[str]:
     """The list of texts in a field, `count` of them if given. BadInput for anything else."""
     value = row.fields.get(name)
-    value = value.tolist() if hasattr(value, "tolist") else value
     good = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
     if not good or (count is not None and len(value) != count):  # type: ignore[arg-type]
         raise wrong(row, name, value, f"a list of {count or 'one or more'} texts")
@@ -244,13 +245,11 @@ def _named(split: Split, row: Row, part: str) -> Row:
 def _from_hub(split: Split) -> Iterator[Row]:
     if split.hub is None:
         raise BadInput(_absent(split, None, None))
-    from datasets import load_dataset  # heavy
-
     hub = split.hub
     for config in hub.configs:
         where = f"{hub.path}@{hub.revision[:8]}, {config or 'default'}, {hub.split}"
         try:
-            rows = load_dataset(hub.path, config, split=hub.split, revision=hub.revision)
+            rows = datasets.load_dataset(hub.path, config, split=hub.split, revision=hub.revision)
         except Exception as error:  # offline, gated, gone: the library has no common error for them
             raise BadInput(f"{_absent(split, None, None)} ({where}: {_first_line(error)})") from error
         for index, fields in enumerate(rows, start=1):

@@ -31,6 +31,8 @@ _LINES = dict.fromkeys(("dyck_languages", "word_sorting"), r"\S.*")
 FREE = {**_WORDS, **_YES_OR_NO, **_NUMBERS, **_LINES}
 """Tasks with free answers, and what an answer of theirs looks like."""
 TASKS = tuple(sorted([*CHOICE, *FREE]))
+ONE_LINE = ("sports_understanding",)
+"""Tasks whose published exemplars go on in the line of "Let's think step by step."; the harness begins a new one."""
 ITEMS = Split(
     "bbh",
     ("test", "bbh"),
@@ -66,13 +68,18 @@ def _items(rows: Iterable[Row], headers: dict[str, str]) -> Iterator[Doc]:
 def _published(task: str) -> Iterator[Doc]:
     """The exemplars of a task, equal to those of BIG-Bench Hard's cot-prompts."""
     path = f"bbh/cot_fewshot/{task}.yaml"
+    space = " " if task in ONE_LINE else "\n"
     for shot in shipped(path):
-        yield {"kind": task, "header": task_file(path)["description"], "input": shot["input"], "worked": shot["target"]}
+        yield _shot(task, task_file(path)["description"], shot["input"], space + shot["target"])
 
 
 def _replaced(row: Row) -> Doc:
-    header = f"{text(row, 'description')}\n\n"
-    return {"kind": text(row, "task"), "header": header, "input": text(row, "input"), "worked": text(row, "target")}
+    header, worked = f"{text(row, 'description')}\n\n", "\n" + text(row, "target")
+    return _shot(text(row, "task"), header, text(row, "input"), worked)
+
+
+def _shot(task: str, header: str, question: str, worked: str) -> Doc:
+    return {"kind": task, "header": header, "input": question, "worked": worked}
 
 
 def published_answer(output: str, doc: Doc) -> str | None:

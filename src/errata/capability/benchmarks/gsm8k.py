@@ -3,7 +3,8 @@
 Paper 1 (arXiv 2410.18785) names two evaluations and not which it ran: Active-Prompt's is `paper`, and Chain-of-Thought
 Hub's prompt is `cothub`; each is read by the rules of both. Faults: Chain-of-Thought Hub does not remove commas, so
 that 1,000 is 000, and knows no sign; Active-Prompt takes whatever number comes last, and rounds it.
-Departure: the lines of Chain-of-Thought Hub's exemplars are the sentences of the published ones.
+Departure: the lines of Chain-of-Thought Hub's exemplars are the sentences of the published ones, which have "tuesday"
+where its file has "tues- day".
 """
 
 import re
