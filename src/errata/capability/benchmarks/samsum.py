@@ -125,7 +125,8 @@ def _subsequence(x: Sequence[str], y: Sequence[str]) -> list[str]:
     for i, a in enumerate(x):
         for j, b in enumerate(y):
             length[i + 1][j + 1] = length[i][j] + 1 if a == b else max(length[i][j + 1], length[i + 1][j])
-    found, i, j = [], len(x), len(y)
+    found: list[str] = []
+    i, j = len(x), len(y)
     while i and j:
         if x[i - 1] == y[j - 1]:
             found, i, j = [*found, x[i - 1]], i - 1, j - 1
