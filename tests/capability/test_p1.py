@@ -398,3 +398,65 @@ def test_lines_of_worked_exemplars_are_the_published_ones() -> None:
 
 def _first_of_each_task() -> list[str]:
     return [prompt for prompt, _ in prompts("p1_bbh:paper", str(SAMPLES))[::4]]
+
+
+# The hub's layouts
+
+HUB_ROWS = {
+    "mmlu": {"question": "q", "subject": "s", "choices": ["w", "x", "y", "z"], "answer": 3},
+    "bbh": {"input": "i", "target": "(B)"},
+    "gsm8k": {"question": "q", "answer": "x\n#### 7"},
+    "commonsenseqa": {
+        "id": "1",
+        "question": "q",
+        "question_concept": "c",
+        "choices": {"label": list("ABCDE"), "text": list("vwxyz")},
+        "answerKey": "E",
+    },
+    "triviaqa": {"question": "q", "question_id": "1", "answer": {"value": "v", "aliases": ["v", "w"]}},
+    "truthfulqa": {"question": "q", "mc1_targets": {"choices": ["t", "f"], "labels": [1, 0]}},
+}
+
+
+@pytest.mark.parametrize("name", HUB_ROWS)
+def test_rows_of_the_hub_at_a_pinned_revision(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    asked: list[tuple[str, str | None, str]] = []
+
+    def load_dataset(path: str, config: str | None, *, split: str, revision: str) -> list[dict[str, object]]:
+        assert len(revision) == 40 and int(revision, 16)
+        asked.append((path, config, split))
+        return [HUB_ROWS[name]] * (5 if split == "dev" else 1)
+
+    monkeypatch.setattr("errata.capability.sources.datasets.load_dataset", load_dataset)
+    found = prompts(f"p1_{name}", "hub")
+    assert len(found) == (27 if name == "bbh" else 1) == len([row for row in asked if row[2] != "dev"])
+    assert found[0][1] in {"mmlu": "D", "bbh": "(B)", "gsm8k": "7", "commonsenseqa": "E", "triviaqa": "v"}.get(
+        name, "t"
+    )
+
+
+def test_the_original_layout_of_triviaqa(tmp_path: Path) -> None:
+    (tmp_path / "triviaqa").mkdir()
+    row = {"Question": "q?", "QuestionId": "tc_1", "Answer": {"Value": "v", "Aliases": ["w"]}}
+    (tmp_path / "triviaqa" / "unfiltered-web-dev.json").write_text(json.dumps({"Data": [row], "Split": "dev"}), "utf-8")
+    assert prompts("p1_triviaqa", str(tmp_path)) == [("Question: q?\nAnswer:", "v")]
+
+
+def test_the_original_layout_of_mmlu(tmp_path: Path) -> None:
+    for split, n in (("test", 2), ("dev", 5)):
+        (tmp_path / "mmlu" / split).mkdir(parents=True)
+        rows = "".join(f'"Which, {i}?",w,x,y,"z ""Z""",{"ABCD"[i % 4]}\n' for i in range(n))
+        (tmp_path / "mmlu" / split / f"high_school_biology_{split}.csv").write_text(rows, "utf-8")
+    (first, gold), _ = prompts("p1_mmlu", str(tmp_path))
+    assert "about high school biology.\n" in first and first.endswith('Which, 0?\nA. w\nB. x\nC. y\nD. z "Z"\nAnswer:')
+    assert gold == "A"
+
+
+def test_exemplars_of_ones_own(tmp_path: Path) -> None:
+    home = tmp_path / "bbh"
+    home.mkdir()
+    (home / "test.jsonl").write_text('{"task": "navigate", "input": "i", "target": "Yes"}\n', "utf-8")
+    row = {"task": "navigate", "description": "Walk.", "input": "left", "target": "So the answer is No."}
+    (home / "exemplars.jsonl").write_text(f"{json.dumps(row)}\n" * 3, "utf-8")
+    shot = "Q: left\nA: Let's think step by step.\nSo the answer is No.\n\n"
+    assert prompts("p1_bbh", str(tmp_path))[0][0] == f"Walk.\n\n{shot * 3}Q: i\nA: Let's think step by step."

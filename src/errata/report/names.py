@@ -28,6 +28,13 @@ ABILITIES = {
     "atlas_gsm8k": "Arithmetic",
     "atlas_reading": "Reading",
     "atlas_toxigen": "Safety",
+    "p1_mmlu": "MMLU",
+    "p1_bbh": "BBH",
+    "p1_gsm8k": "GSM8K",
+    "p1_commonsenseqa": "CommonsenseQA",
+    "p1_triviaqa": "TriviaQA",
+    "p1_truthfulqa": "TruthfulQA",
+    "p1_toxigen": "ToxiGen",
 }
 PROBE_NOTES = {
     "efficacy": "the edit's own prompt gives the new answer",
@@ -90,7 +97,9 @@ def method_title(method: str) -> str:
 
 
 def ability_title(task: str) -> str:
-    return ABILITIES.get(task, task)
+    """ "p1_mmlu" -> "MMLU", "p1_mmlu:paper" -> "MMLU (paper)"."""
+    name, _, protocol = task.partition(":")
+    return ABILITIES.get(name, name) + (f" ({protocol})" if protocol else "")
 
 
 def sign(name: str) -> Sign:
