@@ -458,6 +458,12 @@ def test_every_item_once(model: EditableModel, monkeypatch: pytest.MonkeyPatch, 
     assert all(row.gold and row.empty and not row.invalid for row in found)
 
 
+@pytest.mark.parametrize("task", ["p2_rte:paper", "p2_samsum:paper", "p2_conll2003", "p2_nq:paper"])
+def test_a_model_answers_for_itself(model: EditableModel, task: str) -> None:
+    assert rows(model, task, limit=3) == rows(model, task, limit=3)
+    assert len(rows(model, task, limit=3)) == 3
+
+
 @pytest.mark.parametrize("task", P2)
 def test_logits_that_are_not_finite_never_score(
     model: EditableModel, monkeypatch: pytest.MonkeyPatch, task: str

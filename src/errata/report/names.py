@@ -35,6 +35,14 @@ ABILITIES = {
     "p1_triviaqa": "TriviaQA",
     "p1_truthfulqa": "TruthfulQA",
     "p1_toxigen": "ToxiGen",
+    "p2_gsm8k": "GSM8K, zero-shot",
+    "p2_rte": "RTE",
+    "p2_nq": "Natural Questions",
+    "p2_boolq": "BoolQ",
+    "p2_mutual": "MuTual",
+    "p2_samsum": "SAMSum",
+    "p2_conll2003": "CoNLL-2003",
+    "p2_sst2": "SST-2",
 }
 PROBE_NOTES = {
     "efficacy": "the edit's own prompt gives the new answer",
