@@ -297,7 +297,7 @@ def test_published_scan_against_the_oracle() -> None:
 
 def test_rouge_by_hand() -> None:
     doc = {"gold": "the cat sat down"}
-    # ROUGE-1: 3 of 4 words of each; ROUGE-2: 1 of 3 pairs ("the cat"); ROUGE-L: 3 of 4.
+    # ROUGE-1: all words; ROUGE-2: one pair of three, "the cat"; ROUGE-L: three words in order of four.
     assert samsum.score(doc, ["The cat down sat."]) == {"score": pytest.approx((1 + 1 / 3 + 3 / 4) / 3)}
     assert samsum.score(doc, ["the cat sat down"]) == {"score": pytest.approx(1)}
     assert samsum.score(doc, ["a dog"]) == {"score": 0} == samsum.score(doc, [UNPARSED])

@@ -36,6 +36,11 @@ def last(pattern: str, output: str) -> str | None:
     return str(found[-1]) if found else None
 
 
+def first_line(output: str) -> str:
+    """The first line that is not blank, without the spaces around it."""
+    return output.strip().partition("\n")[0].strip()
+
+
 def normalized(text: str) -> str:
     """Lower case, without punctuation and articles, single spaces: how SQuAD and TriviaQA compare answers.
 

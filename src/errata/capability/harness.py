@@ -193,6 +193,7 @@ def _by_item(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def _deciding_first(samples: list[Sample], edited: bool) -> list[Sample]:
+    """The reading that decides comes first: the task's first, or that for the unedited model."""
     return samples if edited else sorted(samples, key=lambda sample: sample["filter"] != UNEDITED)
 
 

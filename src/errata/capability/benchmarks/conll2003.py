@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from errata.capability.benchmarks.paper2 import Hits, after
-from errata.capability.extraction import UNPARSED, holds, reads, reads_of
+from errata.capability.extraction import UNPARSED, first_line, holds, reads, reads_of
 from errata.capability.items import Doc, Docs, docs
 from errata.capability.sources import Split, decoded, read, texts, wrong
 from errata.data.rows import Row
@@ -58,7 +58,7 @@ def load_paper(data_dir: str | None = None, **_: Any) -> dict[str, Docs]:
 def items(rows: Iterable[Row]) -> list[Doc]:
     """The different entities of each kind in each sentence."""
     return [
-        _item(number, kind, sentence(tokens), sorted(set(entities(tokens, tags, kind))))
+        _item(number, kind, sentence(tokens), list(dict.fromkeys(entities(tokens, tags, kind))))
         for number, row in enumerate(rows)
         for tokens, tags in [_tagged(row)]
         for kind in KINDS
@@ -145,9 +145,11 @@ def paper_prompt(doc: Doc) -> str:
 
 
 def parse_strict(output: str) -> str | None:
-    """The parts of the first line between commas or semicolons; "none" for no entity."""
-    line = output.strip().partition("\n")[0]
-    parts = [_bare(part) for part in re.split("[,;]", line) if _bare(part)]
+    """The parts of the first line between commas or semicolons; "none" for no entity.
+
+    An entity with a comma in it is taken apart.
+    """
+    parts = [_bare(part) for part in re.split("[,;]", first_line(output)) if _bare(part)]
     return NONE if [part.lower() for part in parts] == [NONE] else BETWEEN.join(dict.fromkeys(parts)) or None
 
 

@@ -6,14 +6,15 @@ strict: the output is the answer, in the form that was asked for. loose: the ans
 import re
 from collections.abc import Sequence
 
+from errata.capability.extraction import first_line
+
 
 def strict_label(output: str, labels: Sequence[str], fold: bool = True) -> str | None:
     """The label that the output begins with, alone or before punctuation: " True.", "(B) tea", "no, it is not".
 
     fold: whether case does not matter.
     """
-    line = output.strip().partition("\n")[0]
-    found = re.match(rf"\W*({_any(labels)})([\"')\]]+(?!\w)|[.,;:!?]|$)", line, _flags(fold))
+    found = re.match(rf"\W*({_any(labels)})([\"')\]]+(?!\w)|[.,;:!?]|$)", first_line(output), _flags(fold))
     return _as_given(found[1], labels) if found else None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from errata.capability.benchmarks.paper2 import Hits, decoded
-from errata.capability.extraction import holds, normalized, reads, reads_of
+from errata.capability.extraction import first_line, holds, normalized, reads, reads_of
 from errata.capability.items import Doc, Docs, docs
 from errata.capability.sources import Hub, Split, read, text, texts
 from errata.data.rows import Row
@@ -76,14 +76,9 @@ def paper_prompt(doc: Doc) -> str:
     return f"{READ} Passage: {doc['passage']} Question: {doc['question']}"
 
 
-def parse_strict(output: str) -> str | None:
-    """The first line that is not blank."""
-    return output.strip().partition("\n")[0].strip() or None
-
-
-def parse_loose(output: str, doc: Doc) -> str | None:
+def parse_loose(output: str, doc: Doc) -> str:
     """The first right answer whose words stand in the output one after another; else its first line."""
-    return next((answer for answer in doc["answers"] if holds(output, answer)), parse_strict(output))
+    return next((answer for answer in doc["answers"] if holds(output, answer)), first_line(output))
 
 
 def score(doc: Doc, results: Sequence[str]) -> dict[str, float]:
@@ -134,4 +129,4 @@ def paper_score(doc: Doc, results: Sequence[Hits]) -> dict[str, float]:
     return {"score": float(results[0].hits)}
 
 
-strict, loose = reads(parse_strict), reads_of(parse_loose)
+strict, loose = reads(first_line), reads_of(parse_loose)

@@ -14,8 +14,8 @@ GLUE = ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
 DEV = Split("rte", ("dev", "validation"), Hub(*GLUE, "validation", ("rte",)))
 TRAIN = Split("rte", ("train",), Hub(*GLUE, "train", ("rte",)))
 LABELS = ("True", "False")
-NAMES = {"entailment": "True", "not_entailment": "False", 0: "True", 1: "False"}
-"""In GLUE's files, and on the hub."""
+NAMES = {"entailment": "True", "not_entailment": "False", "0": "True", "1": "False"}
+"""Labels in GLUE's files, and on the hub."""
 
 
 def load(data_dir: str | None = None, **_: Any) -> dict[str, Docs]:
@@ -44,9 +44,9 @@ def items(rows: Iterable[Row]) -> list[Doc]:
 
 def _gold(row: Row) -> str:
     label = row.fields.get("label")
-    if label not in NAMES:
+    if str(label) not in NAMES:
         raise wrong(row, "label", label, "entailment or not_entailment (0 or 1)")
-    return NAMES[label]
+    return NAMES[str(label)]
 
 
 def prompt(doc: Doc) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from errata.capability.benchmarks.paper2 import END_OF_TEXT, after
-from errata.capability.extraction import UNPARSED, reads, reads_of
+from errata.capability.extraction import UNPARSED, first_line, reads, reads_of
 from errata.capability.items import Doc, Docs, docs
 from errata.capability.sources import Hub, Split, read, text
 from errata.data.rows import Row
@@ -46,11 +46,6 @@ def prompt(doc: Doc) -> str:
 def paper_prompt(doc: Doc) -> str:
     """As the scripts send it."""
     return f"{doc['dialogue']}\nTL;DR:"
-
-
-def parse(output: str) -> str | None:
-    """The first line that is not blank."""
-    return output.strip().partition("\n")[0].strip() or None
 
 
 def parse_paper(output: str, doc: Doc) -> str | None:
@@ -137,4 +132,4 @@ def _subsequence(x: Sequence[str], y: Sequence[str]) -> list[str]:
     return found[::-1]
 
 
-strict, paper = reads(parse), reads_of(parse_paper)
+strict, paper = reads(first_line), reads_of(parse_paper)
