@@ -294,6 +294,8 @@ def test_published_scan_against_the_oracle() -> None:
 
 # Summaries
 
+TRAM = "Jo is late because of the tram. Mira waits at the kiosk."
+
 
 def test_rouge_by_hand() -> None:
     doc = {"gold": "the cat sat down"}
@@ -306,11 +308,11 @@ def test_rouge_by_hand() -> None:
 @pytest.mark.parametrize(
     ("said", "gold", "mean"),
     [
-        ("Jo is late. Mira waits at k", "Jo is late because of the tram. Mira waits at the kiosk.", 0.6518518518518519),
+        ("Jo is late. Mira waits at the k", TRAM, 0.6518518518518519),
         ("The cat, the cat. the fish", "The cat ate half of her food. Ben suggests fish.", 0.2976190476190476),
         ("Sam didn't find it", "Sam finds the keys, didn't he?", 0.39999999999999997),
     ],
-)  # fmt: skip
+)
 def test_rouge_is_that_of_the_package(said: str, gold: str, mean: float) -> None:
     """Numbers of the package rouge-score 0.1.2."""
     assert samsum.score({"gold": gold}, [said])["score"] == pytest.approx(mean, abs=1e-15)
@@ -319,11 +321,7 @@ def test_rouge_is_that_of_the_package(said: str, gold: str, mean: float) -> None
 @pytest.mark.parametrize(
     ("said", "gold", "mean"),
     [
-        (
-            " Jo is late. Mira waits at the k",
-            "Jo is late because of the tram. Mira waits at the kiosk.",
-            0.6764132505260309,
-        ),
+        (" Jo is late. Mira waits at the k", TRAM, 0.6764132505260309),
         (" The cat, the cat. the fish", "The cat ate half of her food. Ben suggests fish.", 0.26666666370370373),
         (" keys under the pot", "Sam finds the keys under the pot.", 0.7555555508740742),
         (" a b a. c b a", "a c. b a c", 0.9523809474149662),
