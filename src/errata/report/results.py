@@ -17,6 +17,8 @@ from errata.runs.config import Resolved, read_resolved
 from errata.runs.layout import RunDir, open_run
 from errata.runs.ledger import Entry, read_ledger
 
+MANY_KINDS = 30
+"""From so many kinds of items on, such as MMLU's 57 subjects, items of a kind count as going together."""
 PROBES = ("efficacy", "generalization", "locality", "retention", "portability")
 """Tables about the edits themselves, in the order in which they are shown; all others are abilities."""
 
@@ -27,7 +29,8 @@ class Scores:
 
     legacy, clean_stop, contains, tokens: NaN where they do not apply; the last two are the answer found
     anywhere in the output, and the share of its tokens that teacher forcing gives. edit: its index, below 0
-    and different in each row where there is none.
+    and different in each row where there is none. kind: of an item of an ability, such as its subject; "" if it
+    has none. score: 0 or 1, or what a graded benchmark gives in between.
     """
 
     table: str
@@ -42,12 +45,25 @@ class Scores:
     contains: NDArray[np.float64]
     tokens: NDArray[np.float64]
     edit: NDArray[np.int64]
+    kind: tuple[str, ...]
+    score: NDArray[np.float64]
     predicted: tuple[str | None, ...]
     gold: tuple[str, ...]
 
     @property
     def n(self) -> int:
         return len(self.items)
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """(n,) labels: equal for probes of one edit, and for items of one kind where there are `MANY_KINDS`."""
+        kinds, member = np.unique(np.asarray(self.kind, dtype=str), return_inverse=True)
+        return member if self.table not in PROBES and len(kinds) >= MANY_KINDS else self.edit
+
+    @property
+    def graded(self) -> bool:
+        """Whether some item is neither right nor wrong."""
+        return not bool(np.isin(self.score, (0.0, 1.0)).all())
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
     rows = read_table(file)
     flags = {name: _flags(rows, name) for name in ("correct", "parsed", "empty", "invalid")}
     edit = rows.column("edit").to_pylist()
-    extra = [json.loads(text) for text in rows.column("extra").to_pylist()] if table in PROBES else [{}] * rows.num_rows
+    extra = [json.loads(text) for text in rows.column("extra").to_pylist()]
     return Scores(
         table=table,
         edits=edits,
@@ -136,6 +152,8 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
         tokens=_maybe([row.get("token_accuracy") for row in extra]),
         # Rows of no edit are each a cluster of their own: numbers below zero collide with no edit.
         edit=np.array([-1 - row if index is None else index for row, index in enumerate(edit)], dtype=np.int64),
+        kind=tuple(str(row.get("kind", row.get("part", ""))) for row in extra),
+        score=np.array([row.get("score", right) for row, right in zip(extra, flags["correct"])], dtype=np.float64),
         predicted=tuple(rows.column("predicted").to_pylist()),
         gold=tuple(rows.column("gold").to_pylist()),
     )
