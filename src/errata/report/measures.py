@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ MOST = 0.9
 HALF = 0.5
 """A share of empty, unparsed or non-finite items from which a table says so, rather than what its score is."""
 MARGIN, MARGIN_OF_ATLAS = 0.02, 0.05
-"""The loss that "no harm" excludes unless told otherwise: of full benchmarks, and of the embedded world's small ones."""
+"""The loss that "no harm" excludes unless told otherwise: of full benchmarks, and of the embedded world's."""
 COMMON = 10
 """How many different answers are kept of a table."""
 
@@ -279,7 +279,7 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
     )
 
 
-def rate_interval(score: NDArray[np.float64], clusters: NDArray[np.int64]) -> Interval:
+def rate_interval(score: NDArray[np.float64], clusters: NDArray[Any]) -> Interval:
     """95 % interval of an accuracy or mean score. score, clusters: (n,)."""
     if np.isin(score, (0.0, 1.0)).all():
         return wilson_clustered(score, clusters)
@@ -322,9 +322,7 @@ def common(before: Scores, after: Scores) -> NDArray[np.intp]:
 
 def _paired(before: Scores, after: Scores) -> PairedDifference:
     rows = common(before, after)
-    return paired_difference(
-        before.score[rows[:, 0]], after.score[rows[:, 1]], clusters=before.clusters[rows[:, 0]]
-    )
+    return paired_difference(before.score[rows[:, 0]], after.score[rows[:, 1]], clusters=before.clusters[rows[:, 0]])
 
 
 def _mean_ability(run: Results, measures: Mapping[str, Measure]) -> Mean | None:

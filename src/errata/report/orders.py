@@ -101,9 +101,8 @@ def _levels(runs: Sequence[Analysis], edits: int) -> dict[str, _Level]:
 
 
 def _level(tables: Sequence[Scores]) -> _Level:
-    items = np.concatenate([table.items for table in tables])
-    score = np.concatenate([table.score for table in tables])
-    return _Level(tuple(float(table.score.mean()) for table in tables), rate_interval(score, items))
+    interval = rate_interval(*(np.concatenate(parts) for parts in zip(*((t.score, t.clusters) for t in tables))))
+    return _Level(tuple(float(table.score.mean()) for table in tables), interval)
 
 
 def _over_tasks(row: Mapping[str, _Level]) -> Mean:
@@ -125,8 +124,8 @@ def _change(runs: Sequence[Analysis], edits: int, task: str) -> Change | None:
         before, after = run.results.get(0, task), run.results.get(edits, task)
         if before is None or after is None or not (rows := common(before, after)).size:
             return None
-        items = np.asarray(before.items)[rows[:, 0]]
-        parts.append((before.score[rows[:, 0]], after.score[rows[:, 1]], items, np.full(len(rows), order)))
+        old, new = rows.T
+        parts.append((before.score[old], after.score[new], before.clusters[old], np.full(len(rows), order)))
     return pooled_difference(*map(np.concatenate, zip(*parts, strict=True)))
 
 

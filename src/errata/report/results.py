@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,10 +56,11 @@ class Scores:
         return len(self.items)
 
     @property
-    def clusters(self) -> NDArray[np.int64]:
+    def clusters(self) -> NDArray[Any]:
         """(n,) labels: equal for probes of one edit, and for items of one kind where there are `MANY_KINDS`."""
-        kinds, member = np.unique(np.asarray(self.kind, dtype=str), return_inverse=True)
-        return member if self.table not in PROBES and len(kinds) >= MANY_KINDS else self.edit
+        if self.table in PROBES:
+            return self.edit
+        return np.asarray(self.kind if len(set(self.kind)) >= MANY_KINDS else self.items)
 
     @property
     def graded(self) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 from errata.report.formats import Column, Table, edits_text, points, share
 from errata.report.measures import Analysis, Flag, Measure
 from errata.report.names import PROBE_NOTES, ability_title, model_title, sign, signs
-from errata.runs.ledger import Entry
+from errata.report.order_tables import order_tables
 from errata.report.orders import pooled
+from errata.runs.ledger import Entry
 from errata.stats.curves import Break, excluded_loss
 from errata.stats.paired import verdict
 
@@ -46,8 +47,8 @@ def verdicts(analyses: Sequence[Analysis]) -> Table:
         "What each run shows",
         "Efficacy: free generation gives exactly the new answer at the last checkpoint; retained: earlier edits. "
         "First loss: a benchmark falls significantly (McNemar's exact test, Holm over benchmarks, 5 %). "
-        "Collapse: a whole 95 % interval lies below a loss of a tenth of the unedited accuracy, the answers have become "
-        "one and the same, or the logits are no longer finite. Safe up to: every checkpoint so far excludes a loss of "
+        "Collapse: a whole 95 % interval lies below a loss of a tenth of the unedited accuracy, the answers have "
+        "become one and the same, or the logits are no longer finite. Safe up to: every checkpoint so far excludes a loss of "
         f"{points(margin, sign=False)} or more on every benchmark, and none collapsed; the chance that it is too "
         "high is 5 % at most, over all benchmarks and checkpoints together.",
         (

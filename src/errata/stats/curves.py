@@ -109,4 +109,3 @@ def first_loss(curve: Mapping[int, Mapping[str, PairedDifference]], alpha: float
 def holm_over(changes: Mapping[str, PairedDifference]) -> dict[str, float]:
     """Holm's adjusted p-value of each benchmark of one checkpoint."""
     return dict(zip(changes, holm([change.p for change in changes.values()]), strict=True))
-

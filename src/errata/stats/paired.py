@@ -125,19 +125,20 @@ def _limits(
 
 
 def pooled_difference(
-    before: ArrayLike, after: ArrayLike, items: ArrayLike, orders: ArrayLike, level: float = 0.95
+    before: ArrayLike, after: ArrayLike, clusters: ArrayLike, orders: ArrayLike, level: float = 0.95
 ) -> Change:
     """Mean change over several orders of the same edits, for other items and other orders than these.
 
-    The items' part has what one item did in all orders as a cluster; where nothing changed at all, an item counts
-    once. The orders' part is Student's (`over_orders`). before, after, items, orders: (m,), m > 0, a row for each
-    item in each order. n of the result: different items.
+    The items' part takes what one item did in all orders as one cluster; where nothing changed in any order, one
+    order tells as much as all. The orders' part is Student's (`over_orders`). before, after: (m,), m > 0, a row for
+    each item in each order. clusters: (m,) labels, the item or what it goes together with. orders: (m,) labels.
+    n of the result: items of the largest order.
     """
-    old, new = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
-    labels, first = np.unique(np.asarray(items), return_index=True)
-    rows = np.arange(old.size) if (old != new).any() else first
-    part = paired_difference(old[rows], new[rows], np.asarray(items)[rows], level)
-    means = [float((new - old)[np.asarray(orders) == order].mean()) for order in np.unique(orders)]
+    old, new, groups = np.asarray(before, dtype=float), np.asarray(after, dtype=float), np.asarray(clusters)
+    labels, member, counts = np.unique(np.asarray(orders), return_inverse=True, return_counts=True)
+    rows = np.full(old.size, True) if (old != new).any() else member == counts.argmax()
+    part = paired_difference(old[rows], new[rows], groups[rows], level)
+    means = [float((new - old)[member == order].mean()) for order in range(len(labels))]
     low, high = over_orders(part.difference, Interval(part.low, part.high), means, level)
     above, below = over_orders(part.difference, Interval(part.above, part.below), means, 2 * level - 1)
     return Change(
@@ -146,7 +147,7 @@ def pooled_difference(
         high=min(high, 1.0),
         above=max(above, -1.0),
         below=min(below, 1.0),
-        n=labels.size,
+        n=int(counts.max()),
         before=float(old.mean()),
     )
 
