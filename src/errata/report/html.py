@@ -43,7 +43,7 @@ def report(run_dirs: Sequence[Path], out: Path, margin: float | None = None) -> 
     """Write the report of the runs in those folders and return its page.
 
     out: the page if it ends in .html, else a folder for report.html. Tables (CSV, LaTeX) and figures (SVG,
-    PNG) go to a folder beside the page. margin: the loss that "safe" excludes; see `measures.analyse`.
+    PNG) go to a folder beside the page. margin: the loss that "no harm" excludes; see `measures.analyse`.
     BadInput if a folder is no measured run; ErrataError if `out` cannot be written.
     """
     out = Path(out)

@@ -67,7 +67,7 @@ class Measure:
     empty: float
     invalid: float
     non_finite: int
-    answers: tuple[tuple[str, int], ...]
+    answers: Mapping[str, int]
     top: str | None
     top_share: float
     legacy: float | None
@@ -133,6 +133,11 @@ class Analysis:
             "floor": base is not None and base.low <= base.blind,
         }
         return tuple(flag for flag, holds in found.items() if holds)
+
+    def fallen(self, edits: int, task: str) -> bool:
+        """Whether an ability has collapsed: by its score, its answers or its logits."""
+        gone: set[Flag] = {"collapsed", "constant", "invalid"}
+        return task in self.curve.get(edits, {}) and not gone.isdisjoint(self.flags(edits, task))
 
     def equivalence(self, edits: int, task: str) -> float | None:
         """p of the two one-sided tests at the margin; None for a graded benchmark, whose limits tell it."""
@@ -269,7 +274,7 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
         empty=_share(scores.empty),
         invalid=invalid,
         non_finite=int(scores.invalid.sum()),
-        answers=tuple((answer, times) for answer, times in answers.most_common(COMMON + 1) if answer is not None),
+        answers={answer: times for answer, times in answers.most_common(COMMON) if answer is not None},
         top=top,
         top_share=count / scores.n if scores.n else 0.0,
         legacy=_known_mean(scores.legacy),

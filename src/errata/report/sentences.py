@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from errata.report.formats import edits_text, p_value, points, points_span, share, span
-from errata.report.measures import Analysis, Flag, Measure
+from errata.report.measures import Analysis, Measure
 from errata.report.names import ability_title, model_title
 from errata.report.orders import Orders, pooled
 from errata.report.tables import written
@@ -89,12 +89,10 @@ def _few_work(analysis: Analysis) -> str:
     return f", but only {share(rate)} of its edits work" if rate is not None and rate < 0.5 else ""
 
 
-def _fallen(analysis: Analysis, *gone: Flag) -> list[str]:
-    """The benchmarks that have collapsed, by one of `gone`, where the first of them has."""
-    found, gone = analysis.collapse, gone or ("collapsed", "invalid", "constant")
-    if found is None:
-        return []
-    return [task for task in analysis.curve[found.edits] if set(gone) & set(analysis.flags(found.edits, task))]
+def _fallen(analysis: Analysis) -> list[str]:
+    """The benchmarks that have collapsed where the first of them has."""
+    found = analysis.collapse
+    return [task for task in analysis.curve[found.edits] if analysis.fallen(found.edits, task)] if found else []
 
 
 def _name(task: str) -> str:
@@ -187,7 +185,8 @@ def _collapse(analysis: Analysis) -> Iterable[str]:
 
 def _how_many(analysis: Analysis, found: Break) -> str:
     """How many benchmarks collapsed, and in which way."""
-    lost, same = _fallen(analysis, "collapsed"), _fallen(analysis, "constant")
+    lost = [task for task in _fallen(analysis) if "collapsed" in analysis.flags(found.edits, task)]
+    same = [task for task in _fallen(analysis) if task not in lost]
     one = f"give{'' if same[1:] else 's'} one answer to all"
     if not lost:
         return f"{len(same)} of {len(analysis.curve[found.edits])} benchmarks {one}"

@@ -1,6 +1,7 @@
 """The tables of a report, each built once for every form in which it is written."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -48,9 +49,9 @@ def verdicts(analyses: Sequence[Analysis]) -> Table:
         "Efficacy: free generation gives exactly the new answer at the last checkpoint; retained: earlier edits. "
         "First loss: a benchmark falls significantly (McNemar's exact test, Holm over benchmarks, 5 %). "
         "Collapse: a whole 95 % interval lies below a loss of a tenth of the unedited accuracy, the answers have "
-        "become one and the same, or the logits are no longer finite. Safe up to: every checkpoint so far excludes a loss of "
-        f"{points(margin, sign=False)} or more on every benchmark, and none collapsed; the chance that it is too "
-        "high is 5 % at most, over all benchmarks and checkpoints together.",
+        "become one and the same, or the logits are no longer finite. Safe up to: every checkpoint so far excludes a "
+        f"loss of {points(margin, sign=False)} or more on every benchmark, and none collapsed; the chance that it is "
+        "too high is 5 % at most, over all benchmarks and checkpoints together.",
         (
             _text("Run", "run"),
             _text("Model", "model"),
@@ -185,7 +186,7 @@ def answers(analyses: Sequence[Analysis]) -> Table:
 
 def _answers(analysis: Analysis, edits: int, task: str, found: Measure) -> dict[str, Any]:
     keys = ("accuracy", "chance", "best_share", "parsed", "given_parsed", "empty", "invalid", "non_finite", "n")
-    shown = [f"{_shorten(answer)} {share(count / found.n)}" for answer, count in found.answers[:ANSWERS]]
+    shown = [f"{_shorten(answer)} {share(count / found.n)}" for answer, count in islice(found.answers.items(), ANSWERS)]
     row: dict[str, Any] = {"run": analysis.label, "edits": edits, "task": task, "benchmark": ability_title(task)}
     return row | {
         **{key: getattr(found, key) for key in keys},
