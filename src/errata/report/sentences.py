@@ -186,7 +186,7 @@ def _collapse(analysis: Analysis) -> Iterable[str]:
 def _how_many(analysis: Analysis, found: Break) -> str:
     """How many benchmarks collapsed, and in which way."""
     lost = [task for task in _fallen(analysis) if "collapsed" in analysis.flags(found.edits, task)]
-    same = [task for task in _fallen(analysis) if task not in lost]
+    same = [task for task in _fallen(analysis) if "constant" in analysis.flags(found.edits, task) and task not in lost]
     one = f"give{'' if same[1:] else 's'} one answer to all"
     if not lost:
         return f"{len(same)} of {len(analysis.curve[found.edits])} benchmarks {one}"

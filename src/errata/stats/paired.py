@@ -16,7 +16,7 @@ from scipy.stats import beta, binom, norm
 
 from errata.stats.bootstrap import bootstrap_mean
 from errata.stats.means import over_orders, score_interval
-from errata.stats.rates import Interval, design_effect, quantile
+from errata.stats.rates import Interval, effective_size, quantile
 
 ENDS = (-1.0, 1.0)
 """Of the scale of a change."""
@@ -84,7 +84,7 @@ def paired_difference(
     """Change of accuracy on the same items.
 
     before, after: (n,) right or wrong, or scores in [0, 1], item by item. clusters: (n,) labels of items that
-    may change together; the limits then count fewer items, by the design effect. The test is of these items:
+    may change together; the limits then count fewer items (`effective_size`). The test is of these items:
     McNemar's, for scores of whether better or worse. ValueError if the items differ in number.
     """
     old, new = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
@@ -93,9 +93,9 @@ def paired_difference(
     if not old.size:
         return NOTHING
     groups = np.arange(old.size) if clusters is None else np.asarray(clusters)
-    change, effect = new - old, design_effect(new - old, groups)
-    broke, fixed, n = int((change < 0).sum()), int((change > 0).sum()), old.size
-    (low, high), (above, below) = _limits(change, groups, effect, level)
+    change = new - old
+    broke, fixed = int((change < 0).sum()), int((change > 0).sum())
+    (low, high), (above, below) = _limits(change, groups, level)
     boot_low, boot_high = bootstrap_mean(change, groups, level)
     return PairedDifference(
         difference=float(change.mean()),
@@ -103,25 +103,24 @@ def paired_difference(
         high=high,
         above=above,
         below=below,
-        n=n,
+        n=old.size,
         before=float(old.mean()),
         boot_low=boot_low,
         boot_high=boot_high,
         p=mcnemar_exact(broke, fixed),
         broke=broke,
         fixed=fixed,
-        effective=n / effect,
+        effective=effective_size(change, groups, level),
     )
 
 
-def _limits(
-    change: NDArray[np.float64], clusters: NDArray[Any], effect: float, level: float
-) -> tuple[Interval, Interval]:
+def _limits(change: NDArray[np.float64], clusters: NDArray[Any], level: float) -> tuple[Interval, Interval]:
     """Two-sided, and one-sided each."""
-    if np.isin(change, (-1.0, 0.0, 1.0)).all():
-        counts = ((change < 0).sum() / effect, (change > 0).sum() / effect, change.size / effect)
-        return tango(*counts, level), one_sided(*counts, level)
-    return score_interval(change, clusters, ENDS, level), score_interval(change, clusters, ENDS, 2 * level - 1)
+    if not np.isin(change, (-1.0, 0.0, 1.0)).all():
+        return score_interval(change, clusters, ENDS, level), score_interval(change, clusters, ENDS, 2 * level - 1)
+    scale = effective_size(change, clusters, level) / change.size
+    counts = scale * (change < 0).sum(), scale * (change > 0).sum(), scale * change.size
+    return tango(*counts, level), one_sided(*counts, level)
 
 
 def pooled_difference(
@@ -135,14 +134,15 @@ def pooled_difference(
     n of the result: items of the largest order.
     """
     old, new, groups = np.asarray(before, dtype=float), np.asarray(after, dtype=float), np.asarray(clusters)
-    labels, member, counts = np.unique(np.asarray(orders), return_inverse=True, return_counts=True)
-    rows = np.full(old.size, True) if (old != new).any() else member == counts.argmax()
-    part = paired_difference(old[rows], new[rows], groups[rows], level)
-    means = [float((new - old)[member == order].mean()) for order in range(len(labels))]
-    low, high = over_orders(part.difference, Interval(part.low, part.high), means, level)
-    above, below = over_orders(part.difference, Interval(part.above, part.below), means, 2 * level - 1)
+    _, member, counts = np.unique(np.asarray(orders), return_inverse=True, return_counts=True)
+    change = new - old
+    rows = np.full(old.size, True) if change.any() else member == counts.argmax()
+    two, one = _limits(change[rows], groups[rows], level)
+    value, means = float(change.mean()), np.bincount(member, weights=change) / counts
+    low, high = over_orders(value, two, means, level)
+    above, below = over_orders(value, one, means, 2 * level - 1)
     return Change(
-        difference=part.difference,
+        difference=value,
         low=max(low, -1.0),
         high=min(high, 1.0),
         above=max(above, -1.0),

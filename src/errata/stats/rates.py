@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
+from scipy.stats import t as student
 
 
 class Interval(NamedTuple):
@@ -35,36 +36,35 @@ def wilson(k: float, n: float, level: float = 0.95) -> Interval:
 def wilson_clustered(correct: ArrayLike, clusters: ArrayLike, level: float = 0.95) -> Interval:
     """Wilson's interval of a rate whose items come in clusters, such as several neighbours of one edit.
 
-    The number of items is divided by the design effect, the ratio of the cluster-robust to the binomial
-    variance, at least 1 (Korn and Graubard 1998). Where all items agree nothing can be said of the
-    variance: then the clusters count, not the items.
-
-    correct: (n,) bool. clusters: (n,) labels.
+    With the effective number of items (`effective_size`). Where all items agree nothing can be said of the
+    variance: then the clusters count, not the items. correct: (n,) bool. clusters: (n,) labels.
     """
-    x = np.asarray(correct, dtype=float)
+    x, labels = np.asarray(correct, dtype=float), np.asarray(clusters)
     if not x.size:
         return Interval(0.0, 1.0)
-    rate, labels = float(x.mean()), np.asarray(clusters)
-    effective = np.unique(labels).size if rate in (0.0, 1.0) else x.size / design_effect(x, labels)
+    rate = float(x.mean())
+    effective = np.unique(labels).size if rate in (0.0, 1.0) else effective_size(x, labels, level)
     return wilson(rate * effective, effective, level)
 
 
-def design_effect(values: ArrayLike, clusters: ArrayLike) -> float:
-    """By how much the variance of a mean is larger than if items were independent, at least 1.
+def effective_size(values: ArrayLike, clusters: ArrayLike, level: float = 0.95) -> float:
+    """How many independent items would tell as much of the mean as these in clusters, at most n.
 
-    The ratio of the cluster-robust to the plain variance; 1 where all values are equal. values: (n,).
-    clusters: (n,) labels.
+    n over the design effect, the ratio of the cluster-robust to the plain variance, less what Student's t takes
+    for so few clusters at `level` (Korn and Graubard 1998). n where all values are equal or each item is a cluster
+    of its own, 1 where there is one cluster. values: (n,). clusters: (n,) labels.
     """
     x = np.asarray(values, dtype=float)
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
-    residuals = x - x.mean()
-    count, plain = int(member.max()) + 1, float((residuals**2).sum())
+    residuals, count = x - x.mean(), int(member.max()) + 1
+    plain = float((residuals**2).sum())
     if plain == 0 or count == x.size:
-        return 1.0
-    if count < 2:
         return float(x.size)
-    sums = np.bincount(member, weights=residuals)
-    return max(1.0, count / (count - 1) * float((sums**2).sum()) / plain)
+    if count < 2:
+        return 1.0
+    robust = count / (count - 1) * float((np.bincount(member, weights=residuals) ** 2).sum())
+    few = quantile(level) / float(student.ppf((1 + level) / 2, count - 1))
+    return min(1.0, plain / robust * few**2) * x.size if robust else float(x.size)
 
 
 def quantile(level: float) -> float:
