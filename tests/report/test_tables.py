@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from errata.report import formats
 from errata.report.formats import Column, Table, cell, to_csv, to_latex
 from errata.report.summary import read
-from errata.report.tables import abilities, tables, written
+from errata.report.tables import abilities, answers, tables, written
 from errata.runs.ledger import Entry
 
 
 def test_every_table_has_its_rows(rome: Path, memit: Path) -> None:
     built = {table.name: table for table in tables(read([rome, memit]))}
-    assert list(built) == ["verdicts", "abilities", "edit-success", "health", "ledger"]
+    assert list(built) == ["verdicts", "abilities", "answers", "edit-success", "health", "ledger"]
     assert len(built["verdicts"].rows) == 2
-    assert len(built["abilities"].rows) == 2 * 4 * 5
+    assert len(built["abilities"].rows) == len(built["answers"].rows) == 2 * 4 * 5
     assert [row["edits"] for row in built["ledger"].rows] == [1, 10, 100] * 2
 
 
@@ -29,8 +29,21 @@ def test_abilities_of_a_collapsed_model(rome: Path) -> None:
     (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_gsm8k")]
     assert row["accuracy"] == pytest.approx(4 / 60) and row["change"] == pytest.approx(-38 / 60)
     assert row["p_holm"] < 1e-4 and "collapsed" in row["note"] and "mostly empty" in row["note"]
+    assert row["verdict"] == "harm" and row["p_tost"] > 0.99 and row["boot_low"] < row["change"] < row["boot_high"]
     (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_toxigen")]
-    assert row["note"] == "constant answers; near chance unedited" and row["top"] == "“No” 100 %"
+    assert row["note"] == "constant answers; near chance unedited"
+    (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (1, "atlas_gsm8k")]
+    assert row["verdict"] == "equivalent" and row["p_tost"] < 0.05 and 0.1 < row["detectable"] < 0.2
+
+
+def test_what_was_answered(rome: Path) -> None:
+    table = answers(read([rome]))
+    (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_toxigen")]
+    assert row["answers"] == "“No” 100 %" and row["best"] == "“No”" and row["best_share"] == pytest.approx(0.6)
+    assert row["chance"] == 0.5 and row["non_finite"] == 0
+    (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_gsm8k")]
+    assert row["empty"] == pytest.approx(0.6) and row["given_parsed"] == pytest.approx(4 / 24)
+    assert row["chance"] is None
 
 
 def test_csv_holds_raw_numbers_and_reads_back(rome: Path) -> None:

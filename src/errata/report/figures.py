@@ -67,8 +67,8 @@ def _over_orders(analyses: Sequence[Analysis], looks: Looks) -> Figure:
 
 def _order_panels(found: Sequence[Orders], looks: Looks) -> Iterable[Panel]:
     ticks = _ticks([run for orders in found for run in orders.runs])
-    lines = [(orders, [_mean_point(*mean) for mean in orders.ability.items()]) for orders in found]
-    yield Panel("Ability", "mean accuracy of all benchmarks", "share", ticks, _order_series(lines, looks))
+    means = [(orders, [_mean_point(*mean) for mean in orders.ability.items()]) for orders in found]
+    yield Panel("Ability", "mean accuracy of all benchmarks", "share", ticks, _order_series(means, looks))
     for task in dict.fromkeys(task for orders in found for task in orders.tasks):
         lines = [(orders, [_order_point(orders, n, task) for n in orders.checkpoints]) for orders in found]
         yield Panel(ability_title(task), "accuracy", "share", ticks, _order_series(lines, looks))

@@ -256,7 +256,7 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
     """The rates of one table."""
     answers = Counter(scores.predicted)
     top, count = answers.most_common(1)[0] if answers else (None, 0)
-    (best, most), *_ = Counter(scores.gold).most_common(1) or [(None, 0)]
+    best, most = Counter(scores.gold).most_common(1)[0] if scores.gold else (None, 0)
     low, high = rate_interval(scores.score, scores.clusters)
     invalid = _share(scores.invalid)
     return Measure(

@@ -126,7 +126,8 @@ def _change(runs: Sequence[Analysis], edits: int, task: str) -> Change | None:
             return None
         old, new = rows.T
         parts.append((before.score[old], after.score[new], before.clusters[old], np.full(len(rows), order)))
-    return pooled_difference(*map(np.concatenate, zip(*parts, strict=True)))
+    old_score, new_score, clusters, orders = map(np.concatenate, zip(*parts, strict=True))
+    return pooled_difference(old_score, new_score, clusters, orders)
 
 
 def _mostly_broken(runs: Sequence[Analysis], edits: int) -> list[str]:
