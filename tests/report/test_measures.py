@@ -118,6 +118,7 @@ def test_a_rise_by_constant_answers_is_a_collapse_and_never_safe(tmp_path: Path)
     assert analysis.curve[10]["atlas_toxigen"].above > 0
     assert analysis.collapse is not None and analysis.collapse.edits == 10
     assert (analysis.status(1), analysis.status(10), analysis.horizon) == ("held", "collapsed", 1)
+    assert (analysis.verdict(1, "atlas_toxigen"), analysis.verdict(10, "atlas_toxigen")) == ("equivalent", "harm")
 
 
 def test_a_run_that_holds(memit: Path) -> None:

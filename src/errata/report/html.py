@@ -25,6 +25,8 @@ from errata.report.summary import read, whole_configs
 from errata.report.tables import tables
 from errata.runs.layout import atomic
 
+VERDICTS = ("verdicts", "orders")
+"""Tables that come before the figures."""
 COLUMNS = 3
 """Panels side by side in a figure's file; on the page there are as many as fit."""
 
@@ -116,8 +118,8 @@ def render(
             for title, abouts in SECTIONS.items()
         ],
         commands=commands,
-        verdicts=built[0],
-        tables=built[1:],
+        verdicts=[table for table in built if table.name in VERDICTS],
+        tables=[table for table in built if table.name not in VERDICTS],
         figures=[(figure, [panel(spec) for spec in figure.panels]) for figure in drawn],
         runs=[(analysis, _provenance(analysis)) for analysis in analyses],
         cell=cell,

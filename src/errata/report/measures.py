@@ -23,7 +23,7 @@ from errata.stats.curves import (
     safe_horizon,
 )
 from errata.stats.means import mean_interval, score_interval
-from errata.stats.paired import PairedDifference, paired_difference, tost
+from errata.stats.paired import PairedDifference, Verdict, paired_difference, tost, verdict
 from errata.stats.power import detectable_change
 from errata.stats.rates import Interval, wilson_clustered
 
@@ -138,6 +138,10 @@ class Analysis:
         """Whether an ability has collapsed: by its score, its answers or its logits."""
         gone: set[Flag] = {"collapsed", "constant", "invalid"}
         return task in self.curve.get(edits, {}) and not gone.isdisjoint(self.flags(edits, task))
+
+    def verdict(self, edits: int, task: str) -> Verdict:
+        """What the items show at the margin; a collapse is harm whatever the score."""
+        return "harm" if self.fallen(edits, task) else verdict(self.curve[edits][task], self.margin)
 
     def equivalence(self, edits: int, task: str) -> float | None:
         """p of the two one-sided tests at the margin; None for a graded benchmark, whose limits tell it."""

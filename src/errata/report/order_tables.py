@@ -8,7 +8,6 @@ from errata.report.measures import Analysis
 from errata.report.names import ability_title, model_title
 from errata.report.orders import Orders
 from errata.stats.curves import excluded_loss
-from errata.stats.paired import verdict
 
 
 def order_tables(found: Sequence[Orders]) -> list[Table]:
@@ -112,7 +111,7 @@ def _curve(orders: Orders, edits: int) -> Iterator[dict[str, Any]]:
         if task in orders.curve.get(edits, {}):
             change = orders.curve[edits][task]
             row |= {"change": change.difference, "change_low": change.low, "change_high": change.high}
-            row |= {"verdict": verdict(change, orders.margin), "loss_excluded": excluded_loss(change)}
+            row |= {"verdict": orders.verdict(edits, task), "loss_excluded": excluded_loss(change)}
         yield row
 
 

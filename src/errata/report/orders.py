@@ -9,9 +9,9 @@ import numpy as np
 
 from errata.report.measures import Analysis, Mean, broken, common, labels, rate_interval, sound
 from errata.report.results import Results, Scores
-from errata.stats.curves import Break, Curve, collapse_point, safe_horizon
+from errata.stats.curves import Break, Curve, collapse_point, collapsed, safe_horizon
 from errata.stats.means import mean_interval, over_orders
-from errata.stats.paired import Change, pooled_difference
+from errata.stats.paired import Change, Verdict, pooled_difference, verdict
 from errata.stats.rates import Interval
 
 
@@ -41,6 +41,12 @@ class Orders:
     @property
     def tasks(self) -> tuple[str, ...]:
         return self.runs[0].results.tasks
+
+    def verdict(self, edits: int, task: str) -> Verdict:
+        """What the mean change shows at the margin; a collapse is harm whatever the score."""
+        change = self.curve[edits][task]
+        gone = task in _mostly_broken(self.runs, edits) or collapsed(change)
+        return "harm" if gone else verdict(change, self.margin)
 
 
 def pooled(analyses: Sequence[Analysis]) -> list[Orders]:

@@ -13,7 +13,6 @@ from errata.report.results import read_results
 from errata.report.sentences import headline, sentences
 from errata.report.tables import written
 from errata.stats.curves import Break
-from errata.stats.paired import verdict
 
 
 def summarize(run_dirs: Sequence[Path], margin: float | None = None) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def _change(analysis: Analysis, edits: int, task: str) -> dict[str, Any]:
     change = analysis.curve[edits][task]
     return asdict(change) | {
         "p_holm": analysis.adjusted[edits][task],
-        "verdict": verdict(change, analysis.margin),
+        "verdict": analysis.verdict(edits, task),
         "p_tost": analysis.equivalence(edits, task),
         "detectable": analysis.detectable(edits, task),
     }
@@ -100,7 +99,7 @@ def _orders(orders: Orders) -> dict[str, Any]:
         "ability": {str(edits): asdict(mean) for edits, mean in orders.ability.items()},
         "accuracy": {str(n): {task: asdict(mean) for task, mean in row.items()} for n, row in orders.accuracy.items()},
         "change": {
-            str(edits): {task: asdict(it) | {"verdict": verdict(it, orders.margin)} for task, it in row.items()}
+            str(edits): {task: asdict(it) | {"verdict": orders.verdict(edits, task)} for task, it in row.items()}
             for edits, row in orders.curve.items()
         },
     }

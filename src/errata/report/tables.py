@@ -12,7 +12,6 @@ from errata.report.order_tables import order_tables
 from errata.report.orders import pooled
 from errata.runs.ledger import Entry
 from errata.stats.curves import Break, excluded_loss
-from errata.stats.paired import verdict
 
 FLAGS: Mapping[Flag, str] = {
     "invalid": "logits not finite",
@@ -138,7 +137,7 @@ def _ability(analysis: Analysis, edits: int, task: str) -> dict[str, Any]:
         "fixed": change.fixed,
         "p": change.p,
         "p_holm": analysis.adjusted[edits][task],
-        "verdict": verdict(change, analysis.margin),
+        "verdict": analysis.verdict(edits, task),
         "p_tost": analysis.equivalence(edits, task),
         "loss_excluded": excluded_loss(change),
         "detectable": analysis.detectable(edits, task),
