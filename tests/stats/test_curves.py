@@ -66,6 +66,12 @@ def test_safe_horizon_ends_at_the_first_failure_even_if_later_ones_pass() -> Non
     assert curves.safe_horizon({1: {}}, 0.05) is None
 
 
+def test_a_benchmark_that_is_missing_ends_the_safe_horizon() -> None:
+    some = curve_of({1: {"a": 0, "b": 0}, 10: {"a": 0}, 100: {"a": 0, "b": 0}})
+    assert curves.safe_horizon(some, 0.05) == 1
+    assert curves.safe_horizon({n: some[n] for n in (10, 100)}, 0.05) is None
+
+
 def test_collapse_point_needs_the_whole_interval() -> None:
     broken = curves.collapse_point(HOLDS_THEN_BREAKS)
     assert broken is not None and (broken.benchmark, broken.edits, broken.change.broke) == ("b", 300, 90)

@@ -55,11 +55,13 @@ def safe_horizon(curve: Curve, margin: float) -> int | None:
     mistake (intersection-union test), and at that very checkpoint, as the first failure ends the search
     (fixed-sequence test, Maurer, Hothorn and Lehmacher 1995). docs/statistics.md has the proof.
 
-    None if the first checkpoint fails already: not shown to be safe, which is not shown to be unsafe.
+    A checkpoint at which a benchmark of the others is missing fails. None if the first one does: not shown to be
+    safe, which is not shown to be unsafe.
     """
-    horizon = None
+    benchmarks, horizon = set().union(*curve.values()), None
     for edits in sorted(curve):
-        if not curve[edits] or not all(noninferior(change, margin) for change in curve[edits].values()):
+        shown = {name for name, change in curve[edits].items() if noninferior(change, margin)}
+        if not shown or shown != benchmarks:
             break
         horizon = edits
     return horizon
