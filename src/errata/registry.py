@@ -230,10 +230,16 @@ def _task_files() -> tuple[Mapping[str, Any], ...]:
 
 def _with_included(path: Traversable) -> dict[str, Any]:
     """A task's YAML over the file that it includes, as the harness merges them: by whole keys."""
-    own = yaml.load(path.read_text("utf-8"), _TaskLoader)
+    own = read_task(path)
     shared = own.pop("include", None)
     beside = files("errata.capability").joinpath("tasks")
     return {**(_with_included(beside.joinpath(shared)) if shared else {}), **own}
+
+
+def read_task(path: Traversable) -> dict[str, Any]:
+    """What a YAML of the harness says, its functions as text."""
+    fields: dict[str, Any] = yaml.load(path.read_text("utf-8"), _TaskLoader)
+    return fields
 
 
 class _TaskLoader(yaml.SafeLoader):  # type: ignore[misc]

@@ -6,7 +6,6 @@ import pytest
 
 from errata.capability.fitting import Shortened, shorten
 from errata.capability.harness import _load, evaluate
-from errata.model.editable import EditableModel
 from errata.model.tiny import tiny_model
 
 DATA = str(Path(__file__).parent / "data")
@@ -64,10 +63,16 @@ def test_choices_need_room_for_the_longest(monkeypatch: pytest.MonkeyPatch) -> N
         assert [found.dropped for found in done.values()] == [dropped] * (dropped > 0)
 
 
+def test_a_prompt_without_exemplars_can_only_be_cut() -> None:
+    prompt, done = built(10, "p1_truthfulqa")
+    assert done == {prompt: Shortened(0, True)}
+    prompt, done = built(500, "p1_truthfulqa")
+    assert done == {}
+
+
 def test_the_row_counts_them() -> None:
-    model: EditableModel = tiny_model("llama")
+    model = tiny_model("llama")
+    assert model.context < 400  # less than five exemplars
     rows = evaluate(model, ["p1_mmlu", "p1_triviaqa"], data_dir=DATA)
-    model_reads = model.context
-    assert model_reads < 400  # what the tiny model can hold is less than five exemplars
     assert all(1 <= row.extra["dropped_exemplars"] <= 5 for row in rows["p1_mmlu"])
     assert all("dropped_exemplars" not in row.extra for row in rows["p1_triviaqa"])

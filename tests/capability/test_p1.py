@@ -151,6 +151,8 @@ SOLUTION = {"answer": "2 * 500 = 1,000\n#### 1,000", "gold": "1000"}
         (commonsenseqa.capital, " CONTENT", "E"),  # as published
         (commonsenseqa.capital, " nothing", None),
         (triviaqa.whole, " Old Tom ", "Old Tom"),
+        (triviaqa.first_line, "\n Old Tom \nor not", "Old Tom"),
+        (triviaqa.first_line, " \n", ""),
     ],
 )
 def test_readings(read: Callable[[str], str | None], output: str, answer: str | None) -> None:
@@ -179,6 +181,8 @@ def test_readings(read: Callable[[str], str | None], output: str, answer: str | 
         (bbh.likely_answer, FREE, " yesterday", None),
         (bbh.likely_answer, SORT, " sorted:\nash oak.", "ash oak"),
         (bbh.likely_answer, {"kind": "object_counting", "gold": "6"}, " 2 + 4 = 6.", "6"),
+        (bbh.likely_answer, {"kind": "multistep_arithmetic_two", "gold": "-6"}, " 2 - 8 = -6.", "-6"),
+        (bbh.likely_answer, {"kind": "dyck_languages", "gold": "] ]"}, " stack:\n] ]", "] ]"),
         (gsm8k.cot_hub, SOLUTION, "2 * 500\nThe answer is 1,000.", "1000"),  # 000 equals 000, as published
         (gsm8k.cot_hub, SOLUTION, "The answer is 7,000.\nThe answer is 1000.", "1000"),
         (gsm8k.cot_hub, SOLUTION, "The answer is 1000.", "not 1000: 1000"),
@@ -198,6 +202,18 @@ def test_words_are_compared_as_squad_does() -> None:
 
 
 # Whole evaluations
+
+
+def test_reasoning_may_have_paragraphs(model: EditableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops: list[object] = []
+    monkeypatch.setattr(
+        model,
+        "generate_full",
+        lambda prompts, n, stop: stops.append(stop) or [Generation("", True, True)] * len(prompts),
+    )
+    for task in ("p1_bbh", "p1_gsm8k", "p1_commonsenseqa"):
+        score(model, task)
+    assert set(stops) == {("\nQ:",)}
 
 
 @pytest.fixture

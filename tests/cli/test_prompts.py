@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from errata.cli import main
+from errata.cli.run import changed
 from errata.errors import BadInput
 from errata.model.tiny import tiny_model
 from errata.records import read_records
@@ -77,7 +78,16 @@ def test_a_run_reads_its_benchmarks_from_a_folder(
 
 def test_a_folder_of_a_run_keeps_its_data_dir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tmp_path), "--data-dir", str(DATA)]) == 2
-    assert "change data_dir in its config.yaml" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "--data-dir of no use" in err and "change data_dir in its config.yaml" in err
+
+
+def test_tasks_of_the_command_replace_those_of_the_config(config: Path) -> None:
+    found = changed(config, {"tasks": ["hellaswag", "errata_safety"]})
+    assert found.tasks == ["hellaswag", "p1_truthfulqa", "p1_toxigen"]
+    assert found == load_config(config).model_copy(update={"tasks": found.tasks})
+    with pytest.raises(BadInput, match="no protocol 'papr'"):
+        changed(config, {"tasks": ["p1_mmlu:papr"]})
 
 
 def test_absent_data_are_told_before_the_model_is_loaded(config: Path, tmp_path: Path) -> None:

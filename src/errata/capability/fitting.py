@@ -43,9 +43,7 @@ def shorten(task: Any, length: Callable[[str], int], context: int) -> dict[str, 
     length: tokens of a text. context: positions of the model. A task may ask for less by `max_length` in its metadata.
     """
     done: dict[str, Shortened] = {}
-    if not task.config.num_fewshot:
-        return done
-    whole, window = task.fewshot_context, _Window(task.sampler)
+    whole, window = task.fewshot_context, _Window(getattr(task, "sampler", None))
     limit = min(context, (task.config.metadata or {}).get("max_length", context))
 
     def fewshot_context(doc: Any, num_fewshot: int, **options: Any) -> Any:
@@ -56,7 +54,7 @@ def shorten(task: Any, length: Callable[[str], int], context: int) -> dict[str, 
             fits = not isinstance(text, str) or length(text) <= room
             if fits:
                 break
-        if window.skip:
+        if window.skip or not fits:
             done[text] = Shortened(window.skip, not fits)
         return text
 
@@ -65,10 +63,10 @@ def shorten(task: Any, length: Callable[[str], int], context: int) -> dict[str, 
 
 
 def _room(task: Any, doc: Any, length: Callable[[str], int], limit: int) -> int:
-    """Positions left for a prompt. As in `ErrataLM`, an output takes at most half of them."""
+    """Positions left for a prompt, of which an output to be generated takes at most half, as in `ErrataLM`."""
     if task.OUTPUT_TYPE == "generate_until":
         return max(limit - int((task.config.generation_kwargs or {}).get("max_gen_toks", 0)), limit // 2)
     if task.OUTPUT_TYPE != "multiple_choice":
         return limit
-    delimiter = task.config.target_delimiter
-    return limit + 1 - max(length(f"{delimiter}{choice}") for choice in task.doc_to_choice(doc))
+    delimiter, bos = task.config.target_delimiter, length("")
+    return limit + 1 + bos - max(length(f"{delimiter}{choice}") for choice in task.doc_to_choice(doc))

@@ -39,6 +39,14 @@ DataDir = Annotated[
         "the package's miniatures, or `hub`. Default: atlas for atlas models, else hub."
     ),
 ]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help='Loss of ability that "no harm" excludes: 0.05 is five points. Default: 0.05 on atlas, 0.02 elsewhere.',
+    ),
+]
 OutFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to.")]
 
 

@@ -1,7 +1,7 @@
 """errata run: do what is missing of runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,23 +26,31 @@ def run(
         int | None, typer.Option(min=1, help="Runs at the same time. Default: one for each core.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="torch threads of each run; they decide the last bits.")] = 1,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Measure these instead of the configs' tasks: names of `errata list tasks`, with commas."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Edit and measure as configs say. The same command again goes on where a stopped one was."""
-    asked = configs if data_dir is None else [reading_from(data_dir, path) for path in configs]
+    given = {"tasks": tasks and [name.strip() for name in tasks.split(",")], "data_dir": data_dir}
+    changes = {key: value for key, value in given.items() if value is not None}
+    asked = [changed(path, changes) for path in configs] if changes else configs
     for folder in perform(asked, root, workers, threads):
         typer.echo(folder.path)
 
 
-def reading_from(data_dir: str, path: Path) -> "RunConfig":
-    """The config in a file, with another `data_dir`, which does not change the run's folder. BadInput for a folder."""
-    from errata.runs.config import load_config
+def changed(path: Path, changes: Mapping[str, object]) -> "RunConfig":
+    """The config in a file with some keys changed. BadInput for the folder of a run, which was begun with its own."""
+    from errata.runs.config import load_config, parse_config
 
     if path.is_dir():
+        options = " and ".join(f"--{key.replace('_', '-')}" for key in changes)
         raise BadInput(
-            f"{path} is a run that was started; --data-dir is for configs: change data_dir in its config.yaml"
+            f"{path} is a run that was begun: {options} of no use; give its config instead, or change data_dir in its "
+            "config.yaml if the benchmarks have moved"
         )
-    return load_config(path).model_copy(update={"data_dir": data_dir})
+    return parse_config({**load_config(path).model_dump(mode="json"), **changes}, str(path))
 
 
 def perform(configs: Sequence["RunConfig | Path"], root: Path, workers: int | None, threads: int) -> list[RunDir]:

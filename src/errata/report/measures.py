@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from errata.registry import models
 from errata.report.names import method_title, model_title
 from errata.report.results import PROBES, Results, Scores
 from errata.runs.config import RunConfig
 from errata.stats.curves import (
     Break,
     Curve,
-    certifiable_margin,
     collapse_point,
     collapsed,
     first_loss,
@@ -22,7 +22,10 @@ from errata.stats.curves import (
     noninferior,
     safe_horizon,
 )
-from errata.stats.paired import Interval, PairedDifference, mean_interval, paired_difference, wilson, wilson_clustered
+from errata.stats.means import mean_interval, micro_macro, score_interval
+from errata.stats.paired import PairedDifference, Verdict, paired_difference, tost, verdict
+from errata.stats.power import detectable_change
+from errata.stats.rates import Interval, wilson_clustered
 
 Status = Literal["unedited", "held", "undecided", "worse", "collapsed", "invalid"]
 Flag = Literal["invalid", "collapsed", "lost", "constant", "mute", "unparsed", "floor"]
@@ -31,15 +34,24 @@ MOST = 0.9
 """A share of equal answers from which they count as constant."""
 HALF = 0.5
 """A share of empty, unparsed or non-finite items from which a table says so, rather than what its score is."""
+MARGIN, MARGIN_OF_ATLAS = 0.02, 0.05
+"""The loss that "no harm" excludes unless told otherwise: of full benchmarks, and of the embedded world's."""
+COMMON = 10
+"""How many different answers are kept of a table."""
 
 
 @dataclass(frozen=True)
 class Measure:
     """One table at one checkpoint. Rates are shares of all n items; an item that is invalid is not correct.
 
-    accuracy: None where most items are invalid: non-finite logits are a result, never a score.
-    low, high: 95 %, Wilson; for probes with the effective number of items, as those of one edit go together.
-    chance: of guessing. top, top_share: the most frequent answer and its share (None: no answer found).
+    accuracy: None where most items are invalid: non-finite logits are a result, never a score. Of a graded
+    benchmark the mean score. micro: the same with each item's weight; macro: the mean over kinds of items, such as
+    subjects, None if there is one kind. readings: accuracy by other readings, such as a loose one. shortened: number
+    of prompts that lost exemplars to fit. given_parsed: of the items with an answer, None if there is none.
+    low, high: 95 %, Wilson; with the effective number of items where some go together (`Scores.clusters`).
+    chance: of guessing, None where it is not known. best, best_share: the best constant answer and its accuracy.
+    non_finite: number of items with logits that were not finite. answers: the most frequent ones and their counts.
+    top, top_share: the first of these and its share (None: no answer found).
     legacy, clean_stop, contains, tokens: means, as in `Scores`; None where they do not apply.
     """
 
@@ -47,18 +59,32 @@ class Measure:
     edits: int
     n: int
     accuracy: float | None
+    micro: float | None
+    macro: float | None
+    readings: Mapping[str, float]
+    shortened: int
     low: float
     high: float
-    chance: float
+    chance: float | None
+    best: str | None
+    best_share: float
     parsed: float
+    given_parsed: float | None
     empty: float
     invalid: float
+    non_finite: int
+    answers: Mapping[str, int]
     top: str | None
     top_share: float
     legacy: float | None
     clean_stop: float | None
     contains: float | None
     tokens: float | None
+
+    @property
+    def blind(self) -> float:
+        """The accuracy that takes no reading of the question: of guessing or of the best constant answer."""
+        return max(self.chance or 0.0, self.best_share)
 
 
 @dataclass(frozen=True)
@@ -75,13 +101,13 @@ class Analysis:
     """One run, weighed. Everything a report says of it is read from here.
 
     curve, adjusted: changes against the unedited model by edits and task; p after Holm over the tasks.
-    margin: the loss that `horizon` excludes. ability, change: mean over the tasks, by edits.
+    margin: the loss that `horizon` excludes; it ends before a collapse. ability, change: mean over the tasks, by edits.
     """
 
     label: str
     results: Results
     measures: Mapping[int, Mapping[str, Measure]]
-    curve: Curve
+    curve: Mapping[int, Mapping[str, PairedDifference]]
     adjusted: Mapping[int, Mapping[str, float]]
     margin: float
     horizon: int | None
@@ -107,12 +133,44 @@ class Analysis:
             "invalid": measure.invalid >= HALF,
             "collapsed": change is not None and collapsed(change),
             "lost": change is not None and change.difference < 0 and self.adjusted[edits][task] <= 0.05,
-            "constant": _constant(measure) and not (edits and base is not None and _constant(base)),
+            "constant": _constant(measure) if not edits else _became_constant(measure, base),
             "mute": measure.empty >= HALF,
             "unparsed": 1 - measure.parsed >= HALF and measure.empty < HALF,
-            "floor": base is not None and base.low <= base.chance,
+            "floor": base is not None and base.low <= base.blind,
         }
         return tuple(flag for flag, holds in found.items() if holds)
+
+    def fallen(self, edits: int, task: str) -> bool:
+        """Whether an ability has collapsed: by its score, its answers or its logits."""
+        gone: set[Flag] = {"collapsed", "constant", "invalid"}
+        return task in self.curve.get(edits, {}) and not gone.isdisjoint(self.flags(edits, task))
+
+    def verdict(self, edits: int, task: str) -> Verdict:
+        """What the items show at the margin; a collapse is harm whatever the score."""
+        return "harm" if self.fallen(edits, task) else verdict(self.curve[edits][task], self.margin)
+
+    def equivalence(self, edits: int, task: str) -> float | None:
+        """p of the two one-sided tests at the margin; None for a graded benchmark, whose limits tell it."""
+        change = self.curve[edits][task]
+        if self._graded(edits, task) or not change.n:
+            return None
+        weight = change.effective / change.n
+        return tost(change.broke * weight, change.fixed * weight, change.effective, self.margin)
+
+    def detectable(self, edits: int, task: str) -> float | None:
+        """The smallest loss that these items show with 80 % power, after Holm's first step; None if none.
+
+        With as many items changing to and fro besides as were seen to (`detectable_change`).
+        """
+        change = self.curve[edits][task]
+        if self._graded(edits, task) or not change.n:
+            return None
+        exchange = min(change.broke, change.fixed) / change.n
+        found = detectable_change(int(change.effective), exchange, 0.05 / len(self.curve[edits]))
+        return found if found is not None and found <= change.before else None
+
+    def _graded(self, edits: int, task: str) -> bool:
+        return any(scores is not None and scores.graded for scores in map(self.results.get, (0, edits), (task, task)))
 
     def status(self, edits: int) -> Status:
         """The verdict on one checkpoint, from its worst benchmark."""
@@ -122,7 +180,7 @@ class Analysis:
         flags = {flag for task in changes for flag in self.flags(edits, task)}
         if "invalid" in flags:
             return "invalid"
-        if "collapsed" in flags:
+        if flags & {"collapsed", "constant"}:
             return "collapsed"
         if "lost" in flags:
             return "worse"
@@ -132,12 +190,18 @@ class Analysis:
 def analyse(runs: Sequence[Results], chances: Mapping[str, float], margin: float | None = None) -> list[Analysis]:
     """Weigh each run. chances: the score of guessing by task, where it is known.
 
-    margin: the loss of accuracy that "safe" excludes; by default the smallest that the fewest items of any
-    benchmark of any run can certify, so that all runs are held to the same one.
+    margin: the loss of accuracy that "no harm" excludes, of all runs alike; by default five points where the
+    embedded world is among them, else two.
     """
-    fewest = min((scores.n for run in runs for scores in _abilities(run)), default=0)
-    agreed = margin or certifiable_margin(fewest) or 0.20
+    agreed = default_margin(runs) if margin is None else margin
     return [_analyse(run, label, chances, agreed) for run, label in zip(runs, labels(runs), strict=True)]
+
+
+def default_margin(runs: Sequence[Results]) -> float:
+    """`MARGIN_OF_ATLAS` if a run is of an embedded model or of the embedded world's benchmarks, else `MARGIN`."""
+    embedded = {name for name, info in models().items() if info.kind == "embedded"}
+    small = any(run.model in embedded or any(task.startswith("atlas_") for task in run.tasks) for run in runs)
+    return MARGIN_OF_ATLAS if small else MARGIN
 
 
 def labels(runs: Sequence[Results]) -> list[str]:
@@ -161,16 +225,13 @@ def _clipped(config: RunConfig) -> list[str]:
     return [f"{config.filter['name'].upper()} filter"] if config.filter else []
 
 
-def _abilities(run: Results) -> list[Scores]:
-    return [scores for tables in run.scores.values() for name, scores in tables.items() if name not in PROBES]
-
-
 def _analyse(run: Results, label: str, chances: Mapping[str, float], margin: float) -> Analysis:
     measures = {
         edits: {name: measure(scores, chances.get(name)) for name, scores in tables.items()}
         for edits, tables in run.scores.items()
     }
     curve = {edits: changes for edits in run.edited if (changes := _changes(run, edits))}
+    collapse = collapse_point(curve, {edits: broken(measures, edits) for edits in curve})
     return Analysis(
         label=label,
         results=run,
@@ -178,32 +239,58 @@ def _analyse(run: Results, label: str, chances: Mapping[str, float], margin: flo
         curve=curve,
         adjusted={edits: holm_over(changes) for edits, changes in curve.items()},
         margin=margin,
-        horizon=safe_horizon(curve, margin),
+        horizon=safe_horizon(sound(curve, collapse), margin),
         loss=first_loss(curve),
-        collapse=_collapse(curve, measures),
+        collapse=collapse,
         ability={edits: mean for edits in run.checkpoints if (mean := _mean_ability(run, measures[edits]))},
         change={edits: _mean_change(changes) for edits, changes in curve.items() if len(changes) == len(run.tasks)},
     )
 
 
+def broken(measures: Mapping[int, Mapping[str, Measure]], edits: int) -> list[str]:
+    """Tables that have collapsed after so many edits whatever their score: see `collapse_point`."""
+    base = measures.get(0, {})
+    return [
+        name
+        for name, found in measures[edits].items()
+        if name not in PROBES and (found.invalid >= HALF or _became_constant(found, base.get(name)))
+    ]
+
+
+def sound(curve: Curve, collapse: Break | None) -> Curve:
+    """The part of a curve before a collapse."""
+    return {edits: row for edits, row in curve.items() if collapse is None or edits < collapse.edits}
+
+
 def measure(scores: Scores, chance: float | None = None) -> Measure:
-    """The rates of one table. chance: that of the best constant answer on these items if not given."""
-    right = int(scores.correct.sum())
+    """The rates of one table."""
     answers = Counter(scores.predicted)
     top, count = answers.most_common(1)[0] if answers else (None, 0)
-    low, high = _interval(scores)
+    best, most = Counter(scores.gold).most_common(1)[0] if scores.gold else (None, 0)
+    low, high = rate_interval(scores.score, scores.clusters)
     invalid = _share(scores.invalid)
+    scored = bool(scores.n) and invalid < HALF
+    micro, macro = micro_macro(scores.score, scores.weight, scores.kind) if scored else (None, None)
     return Measure(
         table=scores.table,
         edits=scores.edits,
         n=scores.n,
-        accuracy=right / scores.n if scores.n and invalid < HALF else None,
+        accuracy=float(scores.score.mean()) if scored else None,
+        micro=micro,
+        macro=macro,
+        readings={name: float(values.mean()) for name, values in scores.readings.items()} if scored else {},
+        shortened=int(scores.shortened.sum()),
         low=low,
         high=high,
-        chance=_best_constant(scores) if chance is None else chance,
+        chance=chance,
+        best=best,
+        best_share=most / scores.n if scores.n else 0.0,
         parsed=_share(scores.parsed),
+        given_parsed=float(scores.score[scores.parsed].mean()) if scores.parsed.any() else None,
         empty=_share(scores.empty),
         invalid=invalid,
+        non_finite=int(scores.invalid.sum()),
+        answers={answer: times for answer, times in answers.most_common(COMMON) if answer is not None},
         top=top,
         top_share=count / scores.n if scores.n else 0.0,
         legacy=_known_mean(scores.legacy),
@@ -213,10 +300,11 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
     )
 
 
-def _interval(scores: Scores) -> Interval:
-    if scores.table in PROBES:
-        return wilson_clustered(scores.correct, scores.edit)
-    return wilson(int(scores.correct.sum()), scores.n)
+def rate_interval(score: NDArray[np.float64], clusters: NDArray[Any]) -> Interval:
+    """95 % interval of an accuracy or mean score. score, clusters: (n,)."""
+    if np.isin(score, (0.0, 1.0)).all():
+        return wilson_clustered(score, clusters)
+    return score_interval(score, clusters)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:
@@ -228,15 +316,13 @@ def _known_mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if known.size else None
 
 
-def _best_constant(scores: Scores) -> float:
-    """Accuracy of always giving the most frequent right answer."""
-    counts = Counter(scores.gold)
-    return max(counts.values()) / scores.n if counts else 0.0
-
-
 def _constant(measure: Measure) -> bool:
     """Whether nearly all answers are the same one, though the right answers are not."""
-    return measure.top is not None and measure.top_share >= MOST and measure.chance < MOST
+    return measure.top is not None and measure.top_share >= MOST and measure.best_share < MOST
+
+
+def _became_constant(measure: Measure, base: Measure | None) -> bool:
+    return _constant(measure) and not (base is not None and _constant(base))
 
 
 def _changes(run: Results, edits: int) -> dict[str, PairedDifference]:
@@ -248,23 +334,16 @@ def _changes(run: Results, edits: int) -> dict[str, PairedDifference]:
     }
 
 
-def _paired(before: Scores, after: Scores) -> PairedDifference:
+def common(before: Scores, after: Scores) -> NDArray[np.intp]:
+    """(n, 2) row before and row after of each item that is in both."""
     place = {item: row for row, item in enumerate(before.items)}
-    common = [(place[item], row) for row, item in enumerate(after.items) if item in place]
-    rows = np.array(common, dtype=np.intp).reshape(-1, 2)
-    return paired_difference(before.correct[rows[:, 0]], after.correct[rows[:, 1]])
+    found = [(place[item], row) for row, item in enumerate(after.items) if item in place]
+    return np.array(found, dtype=np.intp).reshape(-1, 2)
 
 
-def _collapse(curve: Curve, measures: Mapping[int, Mapping[str, Measure]]) -> Break | None:
-    """The first collapse, by a loss or by logits that are no longer finite."""
-    fallen = collapse_point(curve)
-    for edits in sorted(curve):
-        if fallen is not None and fallen.edits <= edits:
-            break
-        invalid = [task for task in curve[edits] if measures[edits][task].invalid >= HALF]
-        if invalid:
-            return Break(invalid[0], edits, curve[edits][invalid[0]])
-    return fallen
+def _paired(before: Scores, after: Scores) -> PairedDifference:
+    rows = common(before, after)
+    return paired_difference(before.score[rows[:, 0]], after.score[rows[:, 1]], clusters=before.clusters[rows[:, 0]])
 
 
 def _mean_ability(run: Results, measures: Mapping[str, Measure]) -> Mean | None:

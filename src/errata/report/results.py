@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from errata.runs.config import Resolved, read_resolved
 from errata.runs.layout import RunDir, open_run
 from errata.runs.ledger import Entry, read_ledger
 
+MANY_KINDS = 30
+"""From so many kinds of items on, such as MMLU's 57 subjects, items of a kind count as going together."""
 PROBES = ("efficacy", "generalization", "locality", "retention", "portability")
 """Tables about the edits themselves, in the order in which they are shown; all others are abilities."""
 
@@ -27,7 +30,10 @@ class Scores:
 
     legacy, clean_stop, contains, tokens: NaN where they do not apply; the last two are the answer found
     anywhere in the output, and the share of its tokens that teacher forcing gives. edit: its index, below 0
-    and different in each row where there is none.
+    and different in each row where there is none. kind: of an item of an ability, such as its subject; "" if it
+    has none. score: 0 or 1, or what a graded benchmark gives in between. weight: of an item's score in that of the
+    whole, such as its number of names; 1 if it has none. readings: scores by another reading of the output, by its
+    name. shortened: the prompt lost exemplars, or its beginning.
     """
 
     table: str
@@ -42,12 +48,29 @@ class Scores:
     contains: NDArray[np.float64]
     tokens: NDArray[np.float64]
     edit: NDArray[np.int64]
+    kind: tuple[str, ...]
+    score: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    readings: Mapping[str, NDArray[np.float64]]
+    shortened: NDArray[np.bool_]
     predicted: tuple[str | None, ...]
     gold: tuple[str, ...]
 
     @property
     def n(self) -> int:
         return len(self.items)
+
+    @property
+    def clusters(self) -> NDArray[Any]:
+        """(n,) labels: equal for probes of one edit, and for items of one kind where there are `MANY_KINDS`."""
+        if self.table in PROBES:
+            return self.edit
+        return np.asarray(self.kind if len(set(self.kind)) >= MANY_KINDS else self.items)
+
+    @property
+    def graded(self) -> bool:
+        """Whether some item is neither right nor wrong."""
+        return not bool(np.isin(self.score, (0.0, 1.0)).all())
 
 
 @dataclass(frozen=True)
@@ -124,7 +147,7 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
     rows = read_table(file)
     flags = {name: _flags(rows, name) for name in ("correct", "parsed", "empty", "invalid")}
     edit = rows.column("edit").to_pylist()
-    extra = [json.loads(text) for text in rows.column("extra").to_pylist()] if table in PROBES else [{}] * rows.num_rows
+    extra = [json.loads(text) for text in rows.column("extra").to_pylist()]
     return Scores(
         table=table,
         edits=edits,
@@ -136,9 +159,24 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
         tokens=_maybe([row.get("token_accuracy") for row in extra]),
         # Rows of no edit are each a cluster of their own: numbers below zero collide with no edit.
         edit=np.array([-1 - row if index is None else index for row, index in enumerate(edit)], dtype=np.int64),
+        kind=tuple(str(row.get("kind", row.get("part", ""))) for row in extra),
+        score=np.array([row.get("score", right) for row, right in zip(extra, flags["correct"])], dtype=np.float64),
+        weight=np.array([row.get("weight", 1.0) for row in extra], dtype=np.float64),
+        readings=_readings(extra),
+        shortened=np.array(["dropped_exemplars" in row for row in extra], dtype=np.bool_),
         predicted=tuple(rows.column("predicted").to_pylist()),
         gold=tuple(rows.column("gold").to_pylist()),
     )
+
+
+def _readings(extra: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Of each reading that does not decide, such as "loose": its score, or whether it found the item right."""
+    keys = dict.fromkeys(key for row in extra for key in row if key.startswith("correct_"))
+    names = [key.removeprefix("correct_") for key in keys]
+    return {
+        name: np.array([row.get(f"score_{name}", row.get(f"correct_{name}", False)) for row in extra], np.float64)
+        for name in names
+    }
 
 
 def _flags(rows: pa.Table, name: str) -> NDArray[np.bool_]:

@@ -27,7 +27,8 @@ CHOICE = tuple(
 _WORDS = {"boolean_expressions": "True|False", "formal_fallacies": "invalid|valid"}
 _YES_OR_NO = dict.fromkeys(("causal_judgement", "navigate", "sports_understanding", "web_of_lies"), "Yes|No")
 _NUMBERS = dict.fromkeys(("multistep_arithmetic_two", "object_counting"), r"-?\d+")
-_LINES = dict.fromkeys(("dyck_languages", "word_sorting"), r"\S.*")
+_LINE = r"\S.*"
+_LINES = dict.fromkeys(("dyck_languages", "word_sorting"), _LINE)
 FREE = {**_WORDS, **_YES_OR_NO, **_NUMBERS, **_LINES}
 """Tasks with free answers, and what an answer of theirs looks like."""
 TASKS = tuple(sorted([*CHOICE, *FREE]))
@@ -104,8 +105,8 @@ def likely_answer(output: str, doc: Doc) -> str | None:
     """The last thing that looks like an answer of the task, in any case: a marker, a word, a number, a line."""
     if doc["kind"] in CHOICE:
         return last(r"\(([A-Z])\)", output)
-    form = FREE.get(doc["kind"], r"\S.*")
-    found = last(form if form == _LINES["word_sorting"] else rf"(?i)\b(?:{form})\b", output)
+    form = FREE.get(doc["kind"], _LINE)
+    found = last(form if form == _LINE else rf"(?i)(?<!\w)(?:{form})\b", output)
     answer = found and found.strip().removesuffix(".")
     return str(doc["gold"]) if answer and answer.lower() == doc["gold"].lower() else answer
 

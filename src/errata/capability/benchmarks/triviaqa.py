@@ -58,9 +58,14 @@ def whole(output: str) -> str | None:
     return output.strip()
 
 
+def first_line(output: str) -> str | None:
+    """The first line that is not blank."""
+    return output.strip().partition("\n")[0].strip()
+
+
 def contained(output: str, doc: Doc) -> str | None:
     """The accepted answer whose words stand in the output; the output if there is none."""
     return next((answer for answer in doc["answers"] if holds(output, answer)), output.strip())
 
 
-strict, loose = reads(whole), reads_of(contained)
+paper, strict, loose = reads(whole), reads(first_line), reads_of(contained)
