@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from errata.stats.means import mean_interval, micro_macro, over_orders, score_interval
+from errata.stats.means import by_weight, mean_interval, micro_macro, over_orders, score_interval
 from errata.stats.rates import Interval
 
 
@@ -61,3 +61,21 @@ def test_weighted_f1_is_the_f1_of_the_whole() -> None:
     weight = 2 * tp + fp + fn
     micro, _ = micro_macro(2 * tp / weight, weight, [""] * 4)
     assert micro == pytest.approx(2 * tp.sum() / (2 * tp + fp + fn).sum())
+
+
+def test_linearised_values_have_the_mean_and_the_spread_of_the_ratio() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.integers(0, 6, 400)
+    values = rng.binomial(weights, 0.6) / np.maximum(weights, 1)
+    linear = by_weight(values, weights)
+    assert linear.mean() == pytest.approx((values * weights).sum() / weights.sum())
+    again = rng.integers(0, 400, (4000, 400))
+    ratios = (values * weights)[again].sum(axis=1) / weights[again].sum(axis=1)
+    assert linear.std() / 20 == pytest.approx(ratios.std(), rel=0.05)
+
+
+def test_weights_of_one_leave_the_values_and_of_nothing_none() -> None:
+    values = np.array([0.0, 0.5, 1.0])
+    assert (by_weight(values, [1, 1, 1]) == values).all()
+    assert by_weight(values, [3, 3, 3]) == pytest.approx(values)
+    assert not by_weight(values, [0, 0, 0]).any()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from errata.stats.curves import (
     noninferior,
     safe_horizon,
 )
-from errata.stats.means import mean_interval, micro_macro, score_interval
+from errata.stats.means import by_weight, mean_interval, micro_macro, score_interval
 from errata.stats.paired import PairedDifference, Verdict, paired_difference, tost, verdict
 from errata.stats.power import detectable_change
 from errata.stats.rates import Interval, wilson_clustered
@@ -45,9 +45,9 @@ class Measure:
     """One table at one checkpoint. Rates are shares of all n items; an item that is invalid is not correct.
 
     accuracy: None where most items are invalid: non-finite logits are a result, never a score. Of a graded
-    benchmark the mean score. micro: the same with each item's weight; macro: the mean over kinds of items, such as
-    subjects, None if there is one kind. readings: accuracy by other readings, such as a loose one. shortened: number
-    of prompts that lost exemplars to fit. given_parsed: of the items with an answer, None if there is none.
+    benchmark the mean score, by weight where items have one. macro: the mean over kinds of items, such as subjects,
+    None if there is one kind. readings: accuracy by other readings, such as a loose one. shortened: number of prompts
+    that lost exemplars to fit. given_parsed: of the items with an answer, None if there is none.
     low, high: 95 %, Wilson; with the effective number of items where some go together (`Scores.clusters`).
     chance: of guessing, None where it is not known. best, best_share: the best constant answer and its accuracy.
     non_finite: number of items with logits that were not finite. answers: the most frequent ones and their counts.
@@ -59,7 +59,6 @@ class Measure:
     edits: int
     n: int
     accuracy: float | None
-    micro: float | None
     macro: float | None
     readings: Mapping[str, float]
     shortened: int
@@ -266,17 +265,17 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
     """The rates of one table."""
     answers = Counter(scores.predicted)
     top, count = answers.most_common(1)[0] if answers else (None, 0)
-    best, most = Counter(scores.gold).most_common(1)[0] if scores.gold else (None, 0)
-    low, high = rate_interval(scores.score, scores.clusters)
+    # Where items have weights, as in F1, a constant answer does not score its share of the right ones.
+    best, most = Counter(scores.gold).most_common(1)[0] if scores.gold and not scores.weighted else (None, 0)
+    low, high = rate_interval(scores.values, scores.clusters)
     invalid = _share(scores.invalid)
     scored = bool(scores.n) and invalid < HALF
-    micro, macro = micro_macro(scores.score, scores.weight, scores.kind) if scored else (None, None)
+    accuracy, macro = micro_macro(scores.score, scores.weight, scores.kind) if scored else (None, None)
     return Measure(
         table=scores.table,
         edits=scores.edits,
         n=scores.n,
-        accuracy=float(scores.score.mean()) if scored else None,
-        micro=micro,
+        accuracy=accuracy,
         macro=macro,
         readings={name: float(values.mean()) for name, values in scores.readings.items()} if scored else {},
         shortened=int(scores.shortened.sum()),
@@ -286,7 +285,7 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
         best=best,
         best_share=most / scores.n if scores.n else 0.0,
         parsed=_share(scores.parsed),
-        given_parsed=float(scores.score[scores.parsed].mean()) if scores.parsed.any() else None,
+        given_parsed=_given_parsed(scores),
         empty=_share(scores.empty),
         invalid=invalid,
         non_finite=int(scores.invalid.sum()),
@@ -298,6 +297,11 @@ def measure(scores: Scores, chance: float | None = None) -> Measure:
         contains=_known_mean(scores.contains),
         tokens=_known_mean(scores.tokens),
     )
+
+
+def _given_parsed(scores: Scores) -> float | None:
+    values = by_weight(scores.score[scores.parsed], scores.weight[scores.parsed]) if scores.parsed.any() else None
+    return None if values is None else float(values.mean())
 
 
 def rate_interval(score: NDArray[np.float64], clusters: NDArray[Any]) -> Interval:
@@ -343,7 +347,13 @@ def common(before: Scores, after: Scores) -> NDArray[np.intp]:
 
 def _paired(before: Scores, after: Scores) -> PairedDifference:
     rows = common(before, after)
-    return paired_difference(before.score[rows[:, 0]], after.score[rows[:, 1]], clusters=before.clusters[rows[:, 0]])
+    old, new, clusters = rows[:, 0], rows[:, 1], before.clusters[rows[:, 0]]
+    change = paired_difference(before.values[old], after.values[new], clusters=clusters)
+    if not (before.weighted or after.weighted):
+        return change
+    # Linearised values all move with the mean; which items became better or worse, only their scores tell.
+    items = paired_difference(before.score[old], after.score[new], clusters=clusters)
+    return replace(change, p=items.p, broke=items.broke, fixed=items.fixed)
 
 
 def _mean_ability(run: Results, measures: Mapping[str, Measure]) -> Mean | None:

@@ -107,8 +107,8 @@ def _levels(runs: Sequence[Analysis], edits: int) -> dict[str, _Level]:
 
 
 def _level(tables: Sequence[Scores]) -> _Level:
-    interval = rate_interval(*(np.concatenate(parts) for parts in zip(*((t.score, t.clusters) for t in tables))))
-    return _Level(tuple(float(table.score.mean()) for table in tables), interval)
+    interval = rate_interval(*(np.concatenate(parts) for parts in zip(*((t.values, t.clusters) for t in tables))))
+    return _Level(tuple(float(table.values.mean()) for table in tables), interval)
 
 
 def _over_tasks(row: Mapping[str, _Level]) -> Mean:
@@ -131,7 +131,7 @@ def _change(runs: Sequence[Analysis], edits: int, task: str) -> Change | None:
         if before is None or after is None or not (rows := common(before, after)).size:
             return None
         old, new = rows.T
-        parts.append((before.score[old], after.score[new], before.clusters[old], np.full(len(rows), order)))
+        parts.append((before.values[old], after.values[new], before.clusters[old], np.full(len(rows), order)))
     old_score, new_score, clusters, orders = map(np.concatenate, zip(*parts, strict=True))
     return pooled_difference(old_score, new_score, clusters, orders)
 

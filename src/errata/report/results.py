@@ -17,6 +17,7 @@ from errata.records import read_table
 from errata.runs.config import Resolved, read_resolved
 from errata.runs.layout import RunDir, open_run
 from errata.runs.ledger import Entry, read_ledger
+from errata.stats.means import by_weight
 
 MANY_KINDS = 30
 """From so many kinds of items on, such as MMLU's 57 subjects, items of a kind count as going together."""
@@ -66,6 +67,16 @@ class Scores:
         if self.table in PROBES:
             return self.edit
         return np.asarray(self.kind if len(set(self.kind)) >= MANY_KINDS else self.items)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether some items count more than others, as in F1 over all entities of a text."""
+        return bool((self.weight != 1).any())
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(n,) the scores, linearised where they have weights: their mean is the score of the whole."""
+        return by_weight(self.score, self.weight)
 
     @property
     def graded(self) -> bool:
@@ -172,11 +183,12 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
 def _readings(extra: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
     """Of each reading that does not decide, such as "loose": its score, or whether it found the item right."""
     keys = dict.fromkeys(key for row in extra for key in row if key.startswith("correct_"))
-    names = [key.removeprefix("correct_") for key in keys]
-    return {
-        name: np.array([row.get(f"score_{name}", row.get(f"correct_{name}", False)) for row in extra], np.float64)
-        for name in names
-    }
+    return {name: _reading(extra, name) for name in (key.removeprefix("correct_") for key in keys)}
+
+
+def _reading(extra: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    scores = [float(row.get(f"score_{name}", row.get(f"correct_{name}", False))) for row in extra]
+    return by_weight(scores, [row.get(f"weight_{name}", 1) for row in extra])
 
 
 def _flags(rows: pa.Table, name: str) -> NDArray[np.bool_]:

@@ -155,7 +155,7 @@ def answers(analyses: Sequence[Analysis]) -> Table:
     return Table(
         "answers",
         "What was answered",
-        "Micro: the score of all items together, macro: the mean over their kinds, such as subjects. Read otherwise: "
+        "Accuracy: of all items together (micro), macro: the mean over their kinds, such as subjects. Read otherwise: "
         "accuracy by readings of the same outputs that do not decide. Shortened: prompts that lost exemplars to fit "
         "into the model. Parsed: items in whose output an answer was found. Given parsed: accuracy on these alone. Not "
         "finite: items with logits that were NaN or infinite. Chance: of guessing, where it is known. Best constant: "
@@ -165,7 +165,6 @@ def answers(analyses: Sequence[Analysis]) -> Table:
             Column("Edits", "count", ("edits",)),
             _text("Benchmark", "benchmark"),
             Column("Accuracy", "share", ("accuracy",)),
-            Column("Micro", "share", ("micro",)),
             Column("Macro", "share", ("macro",)),
             _text("Read otherwise", "otherwise"),
             Column("Chance", "share", ("chance",)),
@@ -190,7 +189,7 @@ def answers(analyses: Sequence[Analysis]) -> Table:
 
 
 def _answers(analysis: Analysis, edits: int, task: str, found: Measure) -> dict[str, Any]:
-    keys = ("accuracy", "micro", "macro", "chance", "best_share", "parsed", "given_parsed", "empty", "invalid")
+    keys = ("accuracy", "macro", "chance", "best_share", "parsed", "given_parsed", "empty", "invalid")
     shown = [f"{_shorten(answer)} {share(count / found.n)}" for answer, count in islice(found.answers.items(), ANSWERS)]
     row: dict[str, Any] = {"run": analysis.label, "edits": edits, "task": task, "benchmark": ability_title(task)}
     return row | {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import hypot, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from errata.stats.rates import Interval
@@ -23,6 +23,21 @@ def mean_interval(estimates: Sequence[float], intervals: Sequence[Interval]) -> 
     return mean, Interval(
         mean - float(np.sqrt(((middle - low) ** 2).sum())) / n, mean + float(np.sqrt(((high - middle) ** 2).sum())) / n
     )
+
+
+def by_weight(values: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """(n,) numbers whose plain mean is the mean of `values` by weight, and whose spread is that of this ratio.
+
+    Linearised (Taylor): the mean plus each deviation from it times its relative weight. Where all weights are 1,
+    `values` themselves; 0 where all are 0. values, weights: (n,).
+    """
+    x, w = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
+    if (w == 1).all():
+        return x
+    if not w.any():
+        return np.zeros_like(x)
+    mean = np.average(x, weights=w)
+    return np.asarray(mean + w / w.mean() * (x - mean))
 
 
 def score_interval(
