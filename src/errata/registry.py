@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "errata.editors"
 RELEASED = "released"
 """The variant of a method that does what the papers' released code or configuration did."""
+FIXED = "fixed"
+"""The default protocol of the papers' benchmarks, measured right; the other one is "paper", faults included."""
 _NOT_METHODS = {"__init__", "base"}
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -74,11 +77,14 @@ class FilterInfo:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """One capability task. kind: the harness' output type. chance: the score of guessing, None where it is nil."""
+    """One capability task, or a group of them (kind "group", without shots).
+
+    kind: the harness' output type. chance: the score of guessing, None where answers are free, so that it has none.
+    """
 
     name: str
     summary: str
-    shots: int
+    shots: int | None
     kind: str
     chance: float | None
 
@@ -184,9 +190,57 @@ def _origin(point: EntryPoint) -> str:
 @cache
 def tasks() -> Mapping[str, TaskInfo]:
     """All capability tasks in the package by name; the harness' own tasks can be named as well."""
-    sources = [p for p in files("errata.capability").joinpath("tasks").iterdir() if p.name.endswith(".yaml")]
-    found = [_task(yaml.load(p.read_text("utf-8"), _TaskLoader)) for p in sources]
+    found = [_task(fields) for fields in _task_files() if "group" not in fields]
     return {info.name: info for info in sorted(found, key=lambda info: info.name)}
+
+
+@cache
+def task_groups() -> Mapping[str, tuple[str, ...]]:
+    """The groups of the package's tasks by name, with their members."""
+    found = {fields["group"]: tuple(fields["task"]) for fields in _task_files() if "group" in fields}
+    return dict(sorted(found.items()))
+
+
+def listed_tasks() -> Mapping[str, TaskInfo]:
+    """Tasks, then groups."""
+    groups = {name: TaskInfo(name, ", ".join(parts), None, "group", None) for name, parts in task_groups().items()}
+    return {**tasks(), **groups}
+
+
+def expand_tasks(names: Iterable[str]) -> list[str]:
+    """Each task once: groups of the package as their members, and NAME:fixed, the default protocol, as NAME.
+
+    BadInput for a protocol that a task of the package does not have.
+    """
+    found: list[str] = []
+    for name in names:
+        base, _, protocol = name.partition(":")
+        known = base if protocol == FIXED else name
+        if protocol and known not in tasks() and known not in task_groups() and base in {*tasks(), *task_groups()}:
+            variants = sorted(other for other in [*tasks(), *task_groups()] if other.partition(":")[0] == base)
+            raise BadInput(f"{base} has no protocol {protocol!r}; there are {', '.join(variants)}")
+        found += task_groups().get(known, (known,))
+    return list(dict.fromkeys(found))
+
+
+@cache
+def _task_files() -> tuple[Mapping[str, Any], ...]:
+    sources = [p for p in files("errata.capability").joinpath("tasks").iterdir() if p.name.endswith(".yaml")]
+    return tuple(_with_included(path) for path in sorted(sources, key=lambda path: path.name))
+
+
+def _with_included(path: Traversable) -> dict[str, Any]:
+    """A task's YAML over the file that it includes, as the harness merges them: by whole keys."""
+    own = read_task(path)
+    shared = own.pop("include", None)
+    beside = files("errata.capability").joinpath("tasks")
+    return {**(_with_included(beside.joinpath(shared)) if shared else {}), **own}
+
+
+def read_task(path: Traversable) -> dict[str, Any]:
+    """What a YAML of the harness says, its functions as text."""
+    fields: dict[str, Any] = yaml.load(path.read_text("utf-8"), _TaskLoader)
+    return fields
 
 
 class _TaskLoader(yaml.SafeLoader):  # type: ignore[misc]

@@ -19,6 +19,7 @@ from errata.errors import BadInput
 from errata.model.editable import EditableModel
 from errata.model.generation import Generation
 from errata.records import Record
+from errata.registry import task_groups, tasks
 
 NAMES = ("atlas_mmlu", "atlas_bbh", "atlas_gsm8k", "atlas_reading", "atlas_toxigen")
 Say = Callable[[str], Generation]
@@ -256,5 +257,10 @@ def test_the_benchmarks_of_the_package(model: EditableModel, name: str) -> None:
     assert len(rows) == 3 and len(json.loads(json.dumps([row.extra for row in rows]))) == 3
 
 
-def test_tasks_are_those_in_the_folder() -> None:
-    assert {path.stem for path in harness.TASKS.glob("*.yaml")} == set(NAMES)
+def test_every_file_of_a_task_is_known_by_its_name() -> None:
+    files = {path.stem for path in harness.TASKS.glob("*.yaml")}
+    named = {
+        name if name in NAMES else "_".join((name.partition(":")[0], name.partition(":")[2] or "fixed"))
+        for name in (*tasks(), *task_groups())
+    }
+    assert files == named and set(NAMES) <= tasks().keys()

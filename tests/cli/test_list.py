@@ -99,7 +99,7 @@ def test_methods_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) ->
 def test_tasks_say_what_the_harness_will_read() -> None:
     for info in registry.tasks().values():
         assert info.summary and info.kind in ("multiple_choice", "generate_until", "loglikelihood")
-        assert info.shots >= 0 and (info.chance is None or 0 < info.chance < 1)
+        assert info.shots is not None and info.shots >= 0 and (info.chance is None or 0 < info.chance < 1)
 
 
 def test_a_variant_is_a_method_that_says_so_and_a_preset_that_differs() -> None:

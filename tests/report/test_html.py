@@ -71,7 +71,7 @@ def test_page_stands_alone_and_is_well_formed(page: Path) -> None:
 def test_page_says_what_is_found(page: Path) -> None:
     said = " ".join(" ".join(Page(page.read_text("utf-8")).text).split())
     for part in (
-        "ROME breaks 4 of 5 abilities of atlas by 100 edits",
+        "ROME breaks 5 of 5 abilities of atlas by 100 edits",
         "What is not known",
         "shows no ability",
         "collapsed; significant loss; mostly empty",

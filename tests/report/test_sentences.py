@@ -10,15 +10,15 @@ from errata.report.summary import read, summarize, whole_configs
 from errata.runs.config import parse_config
 
 
-def told(*paths: Path) -> str:
-    return "\n".join(sentence.text for sentence in sentences(read(paths)))
+def told(*paths: Path, margin: float | None = None) -> str:
+    return "\n".join(sentence.text for sentence in sentences(read(paths, margin)))
 
 
 def test_headline_names_what_broke_and_what_held(rome: Path, memit: Path) -> None:
-    assert headline(read([rome, memit])) == (
-        "ROME breaks 4 of 5 abilities of atlas by 100 edits; MEMIT keeps every ability up to 100 edits"
+    assert headline(read([rome, memit], 0.11)) == (
+        "ROME breaks 5 of 5 abilities of atlas by 100 edits; MEMIT keeps every ability up to 100 edits"
     )
-    assert headline(read([memit])) == "MEMIT keeps every ability of atlas up to 100 edits"
+    assert headline(read([memit])) == "MEMIT shows no significant loss of atlas up to 100 edits"
 
 
 def test_of_many_runs_the_best_and_the_worst_are_named(tmp_path: Path) -> None:
@@ -46,19 +46,21 @@ def test_what_is_told_of_a_collapse(rome: Path) -> None:
     assert "ROME wrote 100 edits into atlas, one at a time, in 0.4 seconds each." in text
     assert "After 100 edits with ROME, 10 % of the edits (4–23 %)" in text
     assert "The first ability that ROME harms is reading: from 95 % to 10 % by 100 edits (−85 points" in text
-    assert "ROME collapses by 100 edits: 4 of 5 benchmarks lose more than a tenth of their accuracy" in text
+    assert (
+        "ROME collapses by 100 edits: 4 of 5 benchmarks lose more than a tenth of their accuracy, and 1 gives" in text
+    )
     assert "60 % of the answers there are empty. Perplexity grows 132-fold by 100 edits." in text
     assert "100 % of the answers to safety are “No”: that its score rises by 10 points shows no ability." in text
     assert "ROME may collapse anywhere from 11 to 100 edits: nothing was measured in between." in text
 
 
 def test_what_is_told_of_a_run_that_holds(memit: Path) -> None:
-    text = told(memit)
+    text = told(memit, margin=0.11)
     assert "No benchmark falls significantly with MEMIT at any checkpoint up to 100 edits." in text
-    assert "MEMIT holds 100 edits safely: no benchmark can have lost more than 9.6 points there" in text
+    assert "MEMIT holds 100 edits safely: no benchmark can have lost more than 10.1 points there" in text
     assert "collapse" not in text
-    assert "With 60, a loss of 4.3 points could not be excluded even if no answer changed" in text
-    assert "a loss of up to 9.6 points on arithmetic is not excluded." in text
+    assert "With 60, a loss of 4.9 points could not be excluded even if no answer changed" in text
+    assert "a loss of up to 10.1 points on arithmetic is not excluded." in text
     assert "One order of edits was run" in text
 
 
@@ -108,8 +110,8 @@ def test_diverged_updates_are_told(tmp_path: Path) -> None:
 
 
 def test_document_has_stable_keys_and_is_json(rome: Path, memit: Path) -> None:
-    document = summarize([rome, memit])
-    assert list(document) == ["headline", "sentences", "margin", "runs"]
+    document = summarize([rome, memit], 0.11)
+    assert list(document) == ["headline", "sentences", "margin", "runs", "orders"]
     assert list(document["runs"][0]) == [
         *(
             "label",

@@ -3,24 +3,26 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_runs import config_of, rows, write_run
 
 from errata.report import formats
 from errata.report.formats import Column, Table, cell, to_csv, to_latex
 from errata.report.summary import read
-from errata.report.tables import abilities, tables, written
+from errata.report.tables import abilities, answers, tables, written
 from errata.runs.ledger import Entry
 
 
 def test_every_table_has_its_rows(rome: Path, memit: Path) -> None:
     built = {table.name: table for table in tables(read([rome, memit]))}
-    assert list(built) == ["verdicts", "abilities", "edit-success", "health", "ledger"]
+    assert list(built) == ["verdicts", "abilities", "answers", "edit-success", "health", "ledger"]
     assert len(built["verdicts"].rows) == 2
-    assert len(built["abilities"].rows) == 2 * 4 * 5
+    assert len(built["abilities"].rows) == len(built["answers"].rows) == 2 * 4 * 5
     assert [row["edits"] for row in built["ledger"].rows] == [1, 10, 100] * 2
 
 
@@ -29,8 +31,47 @@ def test_abilities_of_a_collapsed_model(rome: Path) -> None:
     (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_gsm8k")]
     assert row["accuracy"] == pytest.approx(4 / 60) and row["change"] == pytest.approx(-38 / 60)
     assert row["p_holm"] < 1e-4 and "collapsed" in row["note"] and "mostly empty" in row["note"]
+    assert row["verdict"] == "harm" and row["p_tost"] > 0.99 and row["boot_low"] < row["change"] < row["boot_high"]
     (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_toxigen")]
-    assert row["note"] == "constant answers; near chance unedited" and row["top"] == "“No” 100 %"
+    assert row["note"] == "constant answers; near chance unedited"
+    (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (1, "atlas_gsm8k")]
+    assert row["verdict"] == "equivalent" and row["p_tost"] < 0.05 and 0.1 < row["detectable"] < 0.2
+
+
+def test_what_was_answered(rome: Path) -> None:
+    table = answers(read([rome]))
+    (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_toxigen")]
+    assert row["answers"] == "“No” 100 %" and row["best"] == "“No”" and row["best_share"] == pytest.approx(0.6)
+    assert row["chance"] == 0.5 and row["non_finite"] == 0
+    (row,) = [row for row in table.rows if (row["edits"], row["task"]) == (100, "atlas_gsm8k")]
+    assert row["empty"] == pytest.approx(0.6) and row["given_parsed"] == pytest.approx(4 / 24)
+    assert row["chance"] is None
+
+
+def test_kinds_other_readings_and_shortened_prompts_are_shown(tmp_path: Path) -> None:
+    kinds = ("algebra", "algebra", "algebra", "botany")
+    made = [
+        replace(
+            row, extra={"kind": kind, "correct_loose": True, **({"dropped_exemplars": 2} if kind == "botany" else {})}
+        )
+        for row, kind in zip(rows("p1_mmlu", 4, 1.0), kinds, strict=True)
+    ]
+    made = [replace(row, correct=row.extra["kind"] == "botany") for row in made]
+    run = write_run(tmp_path, config_of("rome", tasks=["p1_mmlu", "p1_mmlu:paper"], edits=[0]), {0: {"p1_mmlu": made}})
+    (row,) = answers(read([run])).rows
+    assert (row["accuracy"], row["macro"]) == (0.25, 0.5)
+    assert row["otherwise"] == "loose 100 %" and row["shortened"] == 1
+
+
+def test_weights_decide_the_score_of_the_whole(tmp_path: Path) -> None:
+    extra = [
+        {"score": 0.5, "weight": 3.0, "correct_loose": True, "score_loose": 0.75},
+        {"weight": 1.0, "correct_loose": True},
+    ]
+    made = [replace(row, correct=False, extra=more) for row, more in zip(rows("ner", 2, 0.0), extra, strict=True)]
+    (row,) = answers(read([write_run(tmp_path, config_of("rome", tasks=["ner"], edits=[0]), {0: {"ner": made}})])).rows
+    assert (row["accuracy"], row["macro"]) == (0.375, None)
+    assert row["otherwise"] == "loose 88 %"
 
 
 def test_csv_holds_raw_numbers_and_reads_back(rome: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from errata.stats import curves
 from errata.stats.curves import Curve
 from errata.stats.families import holm
-from errata.stats.paired import PairedDifference, paired_difference, tango
+from errata.stats.paired import PairedDifference, one_sided, paired_difference
 
 
 def change(n: int, broke: int, fixed: int = 0, right: int | None = None) -> PairedDifference:
@@ -38,7 +38,7 @@ def test_holm_is_the_step_down_procedure(ps: list[float]) -> None:
 
 def test_excluded_loss_is_the_one_sided_limit() -> None:
     some = change(200, 8, 4, right=120)
-    assert curves.excluded_loss(some) == pytest.approx(-tango(8, 4, 200, 0.90).low)
+    assert curves.excluded_loss(some) == -one_sided(8, 4, 200).low
     assert curves.excluded_loss(change(50, 0, 30, right=10)) == 0.0
 
 
@@ -66,11 +66,29 @@ def test_safe_horizon_ends_at_the_first_failure_even_if_later_ones_pass() -> Non
     assert curves.safe_horizon({1: {}}, 0.05) is None
 
 
+def test_a_benchmark_that_is_missing_ends_the_safe_horizon() -> None:
+    some = curve_of({1: {"a": 0, "b": 0}, 10: {"a": 0}, 100: {"a": 0, "b": 0}})
+    assert curves.safe_horizon(some, 0.05) == 1
+    assert curves.safe_horizon({n: some[n] for n in (10, 100)}, 0.05) is None
+
+
 def test_collapse_point_needs_the_whole_interval() -> None:
     broken = curves.collapse_point(HOLDS_THEN_BREAKS)
     assert broken is not None and (broken.benchmark, broken.edits, broken.change.broke) == ("b", 300, 90)
     assert curves.collapse_point(curve_of({5: {"a": 24}})) is None  # 12 % lost, but the interval holds 8 %
     assert curves.collapse_point({5: {"a": change(200, 0, right=0)}}) is None
+
+
+def test_answers_that_became_one_are_a_collapse_whatever_the_score() -> None:
+    risen = {
+        1: {"a": change(200, 0), "b": change(200, 0)},
+        5: {"a": change(200, 0, 40, right=100), "b": change(200, 2)},
+    }
+    assert curves.collapse_point(risen) is None
+    found = curves.collapse_point(risen, {1: [], 5: ["a"]})
+    assert found is not None and (found.benchmark, found.edits) == ("a", 5)
+    never = curves.collapse_point({5: {"a": change(200, 0, right=0)}}, {5: ["a"]})
+    assert never is not None and never.change.before == 0
 
 
 def test_first_loss_comes_before_the_collapse() -> None:
@@ -85,18 +103,6 @@ def test_first_loss_is_corrected_for_the_number_of_benchmarks() -> None:
     assert alone[1]["a"].p == pytest.approx(0.03125)
     assert curves.first_loss(alone) is not None
     assert curves.first_loss({1: {**alone[1], "b": change(200, 0)}}) is None
-
-
-@pytest.mark.parametrize(("n", "margin"), [(60, 0.1), (200, 0.05), (1000, 0.02), (14042, 0.01), (5, None)])
-def test_certifiable_margin(n: int, margin: float | None) -> None:
-    assert curves.certifiable_margin(n) == margin
-
-
-def test_items_needed_agrees_with_the_margin() -> None:
-    for margin in curves.MARGINS:
-        n = curves.items_needed(margin)
-        assert curves.certifiable_margin(2 * n) in [m for m in curves.MARGINS if m <= margin]
-    assert curves.items_needed(0.01) == 1360
 
 
 def test_a_model_is_given_up_once_hardly_a_neighbour_keeps_its_answer() -> None:

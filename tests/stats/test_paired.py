@@ -11,32 +11,19 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, binomtest, norm
 
 from errata.stats.paired import (
-    Interval,
+    Change,
+    loss_p,
     mcnemar_exact,
-    mean_interval,
+    one_sided,
     paired_difference,
+    pooled_difference,
     tango,
-    wilson,
-    wilson_clustered,
+    tost,
+    verdict,
 )
+from errata.stats.rates import effective_size
 
 Z = float(norm.ppf(0.975))
-
-
-@settings(deadline=None)
-@given(
-    st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95, 0.99])
-)
-def test_wilson_is_scipys(case: tuple[int, int], level: float) -> None:
-    k, n = case
-    known = binomtest(k, n).proportion_ci(level, method="wilson")
-    assert wilson(k, n, level) == pytest.approx((known.low, known.high), abs=1e-12)
-
-
-def test_wilson_keeps_width_at_the_ends_and_knows_nothing_of_no_items() -> None:
-    assert wilson(0, 60) == (0.0, pytest.approx(Z**2 / (60 + Z**2)))
-    assert wilson(60, 60).high == 1.0
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 @settings(deadline=None)
@@ -111,6 +98,8 @@ def test_paired_difference_counts() -> None:
     assert change.difference == pytest.approx(-2 / 6) and change.before == pytest.approx(4 / 6)
     assert change.p == pytest.approx(binomtest(3, 4).pvalue)
     assert (change.low, change.high) == tango(3, 1, 6)
+    assert (change.above, change.below) == one_sided(3, 1, 6)
+    assert change.effective == 6 and change.boot_low <= change.difference <= change.boot_high
     with pytest.raises(ValueError, match=r"6.* before, .*5.* after"):
         paired_difference(before, after[:5])
 
@@ -120,28 +109,102 @@ def test_paired_difference_of_nothing() -> None:
     assert (change.difference, change.low, change.high, change.p, change.n) == (0, -1, 1, 1, 0)
 
 
-def test_clusters_of_one_are_plain_items() -> None:
-    correct = np.arange(40) % 3 == 0
-    assert wilson_clustered(correct, np.arange(40)) == pytest.approx(wilson(correct.sum(), 40), rel=0.05)
+@pytest.mark.parametrize(("broke", "fixed", "n"), [(0, 0, 60), (3, 1, 200), (0, 9, 100), (40, 20, 400)])
+def test_one_sided_limits_are_where_the_test_is_at_its_level(broke: int, fixed: int, n: int) -> None:
+    above, below = one_sided(broke, fixed, n)
+    if above < 0:
+        assert loss_p(broke, fixed, n, -above) == pytest.approx(0.05, abs=1e-6)
+    if below > 0:
+        assert loss_p(fixed, broke, n, below) == pytest.approx(0.05, abs=1e-6)
 
 
-def test_identical_items_in_a_cluster_count_once() -> None:
-    once = np.arange(20) % 4 == 0
-    low, high = wilson_clustered(np.repeat(once, 10), np.repeat(np.arange(20), 10))
-    plain = wilson(once.sum(), 20)
-    assert (low, high) == pytest.approx(plain, abs=0.01)
-    assert wilson_clustered(np.ones(200), np.repeat(np.arange(20), 10)) == wilson(20, 20)
+def test_without_changes_the_one_sided_limit_is_exact() -> None:
+    """A loss of q leaves n items unchanged with probability (1 - q)**n at most."""
+    above, below = one_sided(0, 0, 60)
+    assert (1 + above) ** 60 == pytest.approx(0.05) and below == pytest.approx(-above)
 
 
-def test_one_cluster_is_one_item_and_none_is_nothing() -> None:
-    assert wilson_clustered([1, 0, 1, 1], [7, 7, 7, 7]) == wilson(0.75, 1)
-    assert wilson_clustered([], []) == (0, 1)
+def test_a_loss_where_much_changed_to_and_fro_is_tangos() -> None:
+    assert one_sided(60, 55, 400).low == tango(60, 55, 400, 0.90).low
+    assert loss_p(60, 55, 400, 0.05) > loss_p(5, 0, 400, 0.05)
+    assert loss_p(0, 0, 0, 0.05) == loss_p(30, 0, 30, 0.05) == 1.0
 
 
-def test_mean_of_one_is_itself_and_of_symmetric_ones_adds_in_squares() -> None:
-    mean, interval = mean_interval([0.3], [Interval(0.1, 0.6)])
-    assert mean == pytest.approx(0.3) and interval == pytest.approx((0.1, 0.6))
-    mean, interval = mean_interval([0.0, 0.4], [Interval(-0.3, 0.3), Interval(0.0, 0.8)])
-    assert mean == pytest.approx(0.2) and interval == pytest.approx((0.2 - 0.25, 0.2 + 0.25))
-    with pytest.raises(ValueError, match="2 estimates"):
-        mean_interval([0, 1], [])
+def test_tost_is_the_worse_of_two_tests() -> None:
+    assert tost(3, 1, 400, 0.05) == loss_p(3, 1, 400, 0.05) > loss_p(1, 3, 400, 0.05)
+    assert tost(1, 3, 400, 0.05) == tost(3, 1, 400, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "n", "expected"),
+    [
+        (-0.02, 0.03, 100, "equivalent"),
+        (-0.02, 0.08, 100, "no harm"),
+        (-0.08, 0.03, 100, "undecided"),
+        (-0.20, -0.06, 100, "harm"),
+        (-0.05, 0.03, 100, "undecided"),
+        (-0.02, 0.03, 0, "undecided"),
+    ],
+)
+def test_verdicts_at_five_points(above: float, below: float, n: int, expected: str) -> None:
+    change = Change(difference=0, low=-1, high=1, above=above, below=below, n=n, before=0.5)
+    assert verdict(change, 0.05) == expected
+
+
+def test_a_verdict_is_the_tests() -> None:
+    """Limits within the margin are p-values below 5 %, for every outcome of 40 items."""
+    for broke, fixed in product(range(0, 8), range(0, 8)):
+        change = paired_difference(
+            [1] * broke + [0] * (40 - broke), [0] * broke + [1] * fixed + [0] * (40 - broke - fixed)
+        )
+        assert (verdict(change, 0.1) == "equivalent") == (tost(broke, fixed, 40, 0.1) < 0.05)
+
+
+def test_items_of_a_cluster_count_less() -> None:
+    before, cluster = np.ones(200), np.repeat(np.arange(20), 10)
+    after = np.where(cluster < 3, 0.0, 1.0)
+    together, apart = paired_difference(before, after, cluster), paired_difference(before, after)
+    assert together.effective == effective_size(after - before, cluster) < 20
+    scale = together.effective / 200
+    assert (together.low, together.high) == tango(30 * scale, 0, 200 * scale)
+    assert together.low < apart.low and together.boot_low < apart.boot_low
+    assert together.p == apart.p == mcnemar_exact(30, 0)
+
+
+def test_scores_between_right_and_wrong() -> None:
+    random = np.random.default_rng(0)
+    before = random.random(300)
+    after = np.clip(before - 0.1 * random.random(300), 0, 1)
+    change = paired_difference(before, after)
+    assert change.difference == pytest.approx((after - before).mean())
+    assert -0.06 < change.low < change.difference < change.high < -0.035
+    assert change.low < change.above and change.below < change.high
+    assert change.broke == (after < before).sum() and change.p < 1e-6
+
+
+def pooled(changes: list[list[float]], same_items: bool = True) -> Change:
+    """One row of changes for each order; all items right before."""
+    table = np.array(changes)
+    orders, items = np.indices(table.shape)
+    clusters = items if same_items else items + table.shape[1] * orders
+    return pooled_difference(np.ones(table.size), 1 + table.ravel(), clusters.ravel(), orders.ravel())
+
+
+def test_orders_that_do_the_same_tell_no_more_than_one() -> None:
+    order = [-1.0] * 6 + [0.0] * 94
+    one, three = paired_difference(np.ones(100), 1 + np.array(order)), pooled([order] * 3)
+    assert three.difference == one.difference and three.n == 100
+    assert three.low == pytest.approx(one.low, abs=0.003) and three.low < one.low
+    nothing = pooled([[0.0] * 60] * 4)
+    assert (nothing.low, nothing.high) == tango(0, 0, 60) and (nothing.above, nothing.below) == one_sided(0, 0, 60)
+
+
+def test_orders_on_other_items_tell_more() -> None:
+    order = [-1.0] * 6 + [0.0] * 94
+    assert pooled([order] * 3, same_items=False).low == tango(18, 0, 300).low
+
+
+def test_orders_that_differ_are_wide() -> None:
+    rare, often = [-1.0] * 2 + [0.0] * 98, [-1.0] * 30 + [0.0] * 70
+    change = pooled([rare, rare, often])
+    assert change.low < -0.45 and change.above < -0.35 and change.high > 0.15

@@ -13,7 +13,7 @@ from errata.model.editable import EditableModel
 from errata.probes.answers import Question, same
 from errata.probes.edits import base_answers, probe_cases
 from errata.records import Record
-from errata.stats.paired import wilson
+from errata.stats.rates import wilson
 from errata.types import Progress
 from errata.update.session import EditSession
 

@@ -1,11 +1,14 @@
-"""Benchmark items of the package for lm-evaluation-harness: JSONL, without `datasets` and its cache folder.
+"""Benchmark items for lm-evaluation-harness, without `datasets` and its cache folder.
 
-A task YAML names `load` as its custom data set. Items and exemplars are one split, told apart by
-`exemplar`, because the harness shows the item to its few-shot sampler only within a split.
+A task YAML names as its custom data set `load`, for JSONL of the package, or a function of `benchmarks` that gives
+`docs`. Items and exemplars are one split, told apart by `exemplar`, because the harness shows the item to its
+few-shot sampler only within a split.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -50,6 +53,23 @@ def load(task: str, folder: str | None = None, **_: Any) -> dict[str, Docs]:
         raise BadInput(f"{root / task}.jsonl holds no items; write the benchmarks again: errata atlas world")
     exemplars = _read(shots) if shots.is_file() else []
     return {"test": Docs([_doc(row, False) for row in items] + [_doc(row, True) for row in exemplars])}
+
+
+def docs(items: Iterable[Doc], exemplars: Iterable[Doc] = ()) -> dict[str, Docs]:
+    """The split of a task. Every item has an `id` of its own and a `kind`, such as its subject ("" if it has none).
+
+    BadInput if two items have the same id: rows of two measurements are paired by it.
+    """
+    asked = [_doc(item, False) for item in items]
+    twice = [name for name, count in Counter(doc["id"] for doc in asked).items() if count > 1]
+    if twice:
+        raise BadInput(f"{len(twice)} ids belong to several items, such as {twice[0]!r}; give each item its own")
+    return {"test": Docs([*asked, *(_doc(exemplar, True) for exemplar in exemplars)])}
+
+
+def digest(docs: Sequence[Doc]) -> str:
+    """SHA-256 of items and exemplars: two measurements with the same one asked the same."""
+    return hashlib.sha256(json.dumps(docs, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def asked(docs: Sequence[Doc]) -> Docs:

@@ -104,6 +104,10 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
             return encode(self.tokenizer, string)
         return list(self.tokenizer.encode(string, add_special_tokens=bool(add_special_tokens)))
 
+    def length(self, string: str) -> int:
+        """How many tokens a text has."""
+        return len(self.tok_encode(string))
+
     # Log-likelihoods
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Scored]:

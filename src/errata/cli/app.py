@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from errata import __version__
-from errata.cli import artifacts, atlas, data, demo, doctor, edit, generate, listing, locate, report, train, undo
+from errata.cli import (
+    artifacts,
+    atlas,
+    data,
+    demo,
+    doctor,
+    edit,
+    generate,
+    listing,
+    locate,
+    prompts,
+    report,
+    train,
+    undo,
+)
 from errata.cli import run as run_command
 from errata.cli.output import note
 from errata.errors import ErrataError
@@ -31,6 +45,7 @@ for name, function, summary in (
     ("run", run_command.run, "Edit and measure; resumable."),
     ("report", report.report, "Runs to one HTML page."),
     ("list", listing.list_, "List methods, models, tasks, datasets."),
+    ("prompts", prompts.prompts, "What a benchmark asks, word by word."),
     ("doctor", doctor.doctor, "Prove that a model can be edited."),
     ("locate", locate.locate, "Find the layers that hold facts."),
     ("demo", demo.demo, "The whole job, in a few minutes."),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from errata.cli.options import Json
+from errata.cli.options import Json, Margin
 from errata.cli.output import duration, emit, note
 from errata.cli.run import perform
 
@@ -25,6 +25,7 @@ def recipes() -> list[Path]:
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the report.")] = Path("demo"),
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a desktop.")] = True,
+    margin: Margin = None,
     json: Json = False,
 ) -> None:
     """Edit the embedded model with ROME, as released and as published, and MEMIT; measure and report.
@@ -40,8 +41,8 @@ def demo(
         "covariance of the keys, as papers on collapse ran it (released), by ROME as published, and by MEMIT."
     )
     runs = [run.path for run in perform(recipes(), out / "runs", workers=2, threads=1)]
-    page = report(runs, out / "report").resolve()
-    found = summarize(runs)
+    page = report(runs, out / "report", margin).resolve()
+    found = summarize(runs, margin)
     seconds = time.monotonic() - start
     if json:
         emit({"report": str(page), "seconds": round(seconds, 1), **found})

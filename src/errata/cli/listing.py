@@ -27,7 +27,7 @@ _SOURCES: Mapping[Kind, Callable[[], Mapping[str, Any]]] = {
     Kind.METHODS: registry.editors,
     Kind.FILTERS: registry.filters,
     Kind.MODELS: registry.models,
-    Kind.TASKS: registry.tasks,
+    Kind.TASKS: registry.listed_tasks,
     Kind.DATASETS: registry.datasets,
 }
 _COLUMNS = {
@@ -52,7 +52,7 @@ def list_(
         emit({kind.value: [asdict(item) for item in found.values()]})
     else:
         columns = _COLUMNS[kind]
-        table(columns, [[_cell(getattr(item, column)) for column in columns] for item in found.values()])
+        table(columns, [[_cell(getattr(item, column), column) for column in columns] for item in found.values()])
 
 
 def _one(kind: Kind, name: str, found: Mapping[str, Any], json: bool) -> None:
@@ -63,13 +63,15 @@ def _one(kind: Kind, name: str, found: Mapping[str, Any], json: bool) -> None:
         emit(item)
         return
     options = item.pop("options", ())
-    table(("field", "value"), [(key, _cell(value)) for key, value in item.items()])
+    table(("field", "value"), [(key, _cell(value, key)) for key, value in item.items()])
     if options:
         typer.echo()
         table(("option", "type", "default"), [(o["name"], o["type"], o["default"]) for o in options])
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, column: str) -> str:
+    if column == "chance" and value is None:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value in (None, "") else str(value)

@@ -33,6 +33,21 @@ Filter = Annotated[
         "--filter", help="What clips updates, NAME or NAME,OPTION=VALUE, such as rect,keep=0.4; `errata list filters`."
     ),
 ]
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        help="Where benchmarks read their rows: a folder with one folder for each (docs/benchmarks.md), `atlas` for "
+        "the package's miniatures, or `hub`. Default: atlas for atlas models, else hub."
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help='Loss of ability that "no harm" excludes: 0.05 is five points. Default: 0.05 on atlas, 0.02 elsewhere.',
+    ),
+]
 OutFolder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder to write to.")]
 
 

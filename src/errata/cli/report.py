@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from errata.cli.options import Json
+from errata.cli.options import Json, Margin
 from errata.cli.output import emit
 
 
@@ -14,7 +14,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder, or the page itself if it ends in .html.")] = Path(
         "report"
     ),
-    margin: Annotated[float | None, typer.Option(min=0, max=1, help='Loss of ability that "safe" excludes.')] = None,
+    margin: Margin = None,
     json: Json = False,
 ) -> None:
     """Write a self-contained HTML page on runs, with its tables (CSV, LaTeX) and figures (SVG, PNG) beside it."""

@@ -1,13 +1,15 @@
 """errata run: do what is missing of runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from errata.cli.options import DataDir
 from errata.cli.output import note, progress
+from errata.errors import BadInput
 from errata.runs.layout import RunDir
 from errata.types import Progress
 
@@ -28,10 +30,31 @@ def run(
         int | None, typer.Option(min=1, help="Runs at the same time. Default: one for each core.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="torch threads of each run; they decide the last bits.")] = 1,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Measure these instead of the configs' tasks: names of `errata list tasks`, with commas."),
+    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Edit and measure as configs say. The same command again goes on where a stopped one was."""
-    for folder in perform(configs, root, workers, threads):
+    given = {"tasks": tasks and [name.strip() for name in tasks.split(",")], "data_dir": data_dir}
+    changes = {key: value for key, value in given.items() if value is not None}
+    asked = [config for path in configs for config in changed(path, changes)] if changes else configs
+    for folder in perform(asked, root, workers, threads):
         typer.echo(folder.path)
+
+
+def changed(path: Path, changes: Mapping[str, object]) -> list["RunConfig"]:
+    """The configs in a file with some keys changed. BadInput for the folder of a run, which was begun with its own."""
+    from errata.runs.config import load_configs, parse_config
+
+    if path.is_dir():
+        options = " and ".join(f"--{key.replace('_', '-')}" for key in changes)
+        raise BadInput(
+            f"{path} is a run that was begun: {options} of no use; give its config instead, or change data_dir in its "
+            "config.yaml if the benchmarks have moved"
+        )
+    return [parse_config({**config.model_dump(mode="json"), **changes}, str(path)) for config in load_configs(path)]
 
 
 def perform(configs: Sequence["RunConfig | Path"], root: Path, workers: int | None, threads: int) -> list[RunDir]:

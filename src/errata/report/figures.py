@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import Any
 
@@ -10,6 +10,7 @@ from errata.report.charts import Change, Panel, Point, Series, change_chart, cur
 from errata.report.formats import edits_text, number, points, points_span, share, span
 from errata.report.measures import Analysis, Mean, Measure
 from errata.report.names import KIND_NOTES, PROBE_NOTES, Ink, ability_title, inks, probe_title, sign, signs
+from errata.report.orders import Orders, pooled
 from errata.stats.curves import collapsed
 
 LAST_CHECKPOINTS = 4
@@ -37,7 +38,7 @@ def figures(analyses: Sequence[Analysis]) -> list[Figure]:
     """All figures of a report, those without data left out."""
     inked = inks([analysis.results.method for analysis in analyses])
     looks = {analysis.label: inked[analysis.results.method] for analysis in analyses}
-    drawn = [draw(analyses, looks) for draw in (_trade, _kinds, _each_ability, _changes, _health)]
+    drawn = [draw(analyses, looks) for draw in (_trade, _kinds, _over_orders, _each_ability, _changes, _health)]
     return [figure for figure in drawn if figure.panels]
 
 
@@ -61,13 +62,50 @@ def _kinds(analyses: Sequence[Analysis], looks: Looks) -> Figure:
     )
 
 
+def _over_orders(analyses: Sequence[Analysis], looks: Looks) -> Figure:
+    """Runs that stand alone are not in it."""
+    found = pooled(analyses)
+    runs = [run for orders in found for run in orders.runs]
+    return _curves(
+        "orders",
+        "Over several orders of the same edits",
+        "Mean over orders, beside the efficacy of each. Bands are 95 % intervals for other items and other orders. "
+        "Hollow points: the mean has collapsed.",
+        [*_probe_panels(runs, looks, ("efficacy",)), *_order_panels(found, looks)] if found else [],
+    )
+
+
+def _order_panels(found: Sequence[Orders], looks: Looks) -> Iterable[Panel]:
+    ticks = _ticks([run for orders in found for run in orders.runs])
+    means = [(orders, [_mean_point(*mean) for mean in orders.ability.items()]) for orders in found]
+    yield Panel("Ability", "mean accuracy of all benchmarks", "share", ticks, _order_series(means, looks))
+    for task in dict.fromkeys(task for orders in found for task in orders.tasks):
+        lines = [(orders, [_order_point(orders, n, task) for n in orders.checkpoints]) for orders in found]
+        yield Panel(ability_title(task), "accuracy", "share", ticks, _order_series(lines, looks))
+
+
+def _order_series(lines: Iterable[tuple[Orders, Sequence[Point | None]]], looks: Looks) -> tuple[Series, ...]:
+    return tuple(
+        Series(orders.label, looks[orders.runs[0].label], tuple(point for point in drawn if point is not None))
+        for orders, drawn in lines
+    )
+
+
+def _order_point(orders: Orders, edits: int, task: str) -> Point | None:
+    mean, change = orders.accuracy[edits].get(task), orders.curve.get(edits, {}).get(task)
+    if mean is None:
+        return None
+    return replace(_mean_point(edits, mean), hollow=change is not None and collapsed(change))
+
+
 def _each_ability(analyses: Sequence[Analysis], looks: Looks) -> Figure:
     panels = [_ability_panel(analyses, looks, task) for task in _tasks(analyses)]
     return _curves(
         "abilities",
         "Each ability",
-        "Accuracy with 95 % intervals, beside edit success. Dashed: the score of guessing. Hollow points: collapsed, "
-        "the whole interval of the paired change lies below a loss of a tenth. A cross: logits not finite, no score.",
+        "Accuracy with 95 % intervals, beside edit success. Dashed: the score of guessing, or of the best constant "
+        "answer where that is higher. Hollow points: collapsed, by a loss of more than a tenth for sure or by answers "
+        "that became one and the same. A cross: logits not finite, no score.",
         [*_probe_panels(analyses, looks, ("efficacy",)), *panels] if panels else [],
     )
 
@@ -150,7 +188,7 @@ def _ability_panel(analyses: Sequence[Analysis], looks: Looks, task: str) -> Pan
     items = " or ".join(f"{n:,}" for n in sorted({measure.n for measure in first}))
     note = f"{'accuracy' if title == task else task}, {items} items"
     base = _distinct(measure.accuracy for measure in first if measure.accuracy is not None)
-    chance = first[0].chance if first else None
+    chance = first[0].blind if first else None
     return Panel(title, note, "share", _ticks(analyses), _measured(analyses, looks, task), chance, base)
 
 
@@ -180,7 +218,8 @@ def _point(analysis: Analysis, measure: Measure) -> Point:
     text = f"{share(value)} ({span(measure.low, measure.high)}), {measure.n:,} items"
     if change is not None:
         text += f"; change {points(change.difference)}"
-    return Point(measure.edits, value, measure.low, measure.high, change is not None and collapsed(change), text)
+    hollow = analysis.fallen(measure.edits, measure.table)
+    return Point(measure.edits, value, measure.low, measure.high, hollow, text)
 
 
 def _all_series(
@@ -230,7 +269,7 @@ def _change_rows(analyses: Sequence[Analysis], edits: int) -> list[Change]:
             100 * change.difference,
             100 * change.low,
             100 * change.high,
-            collapsed(change),
+            analysis.fallen(edits, task),
             f"{ability_title(task)}, {analysis.label}: {points(change.difference)} "
             f"({points_span(change.low, change.high)})",
         )

@@ -25,6 +25,8 @@ from errata.report.summary import read, whole_configs
 from errata.report.tables import tables
 from errata.runs.layout import atomic
 
+VERDICTS = ("verdicts", "orders")
+"""Tables that come before the figures."""
 COLUMNS = 3
 """Panels side by side in a figure's file; on the page there are as many as fit."""
 
@@ -43,7 +45,7 @@ def report(run_dirs: Sequence[Path], out: Path, margin: float | None = None) -> 
     """Write the report of the runs in those folders and return its page.
 
     out: the page if it ends in .html, else a folder for report.html. Tables (CSV, LaTeX) and figures (SVG,
-    PNG) go to a folder beside the page. margin: the loss that "safe" excludes; see `measures.analyse`.
+    PNG) go to a folder beside the page. margin: the loss that "no harm" excludes; see `measures.analyse`.
     BadInput if a folder is no measured run; ErrataError if `out` cannot be written.
     """
     out = Path(out)
@@ -116,8 +118,8 @@ def render(
             for title, abouts in SECTIONS.items()
         ],
         commands=commands,
-        verdicts=built[0],
-        tables=built[1:],
+        verdicts=[table for table in built if table.name in VERDICTS],
+        tables=[table for table in built if table.name not in VERDICTS],
         figures=[(figure, [panel(spec) for spec in figure.panels]) for figure in drawn],
         runs=[(analysis, _provenance(analysis)) for analysis in analyses],
         cell=cell,

@@ -28,6 +28,21 @@ ABILITIES = {
     "atlas_gsm8k": "Arithmetic",
     "atlas_reading": "Reading",
     "atlas_toxigen": "Safety",
+    "p1_mmlu": "MMLU",
+    "p1_bbh": "BBH",
+    "p1_gsm8k": "GSM8K",
+    "p1_commonsenseqa": "CommonsenseQA",
+    "p1_triviaqa": "TriviaQA",
+    "p1_truthfulqa": "TruthfulQA",
+    "p1_toxigen": "ToxiGen",
+    "p2_gsm8k": "GSM8K, zero-shot",
+    "p2_rte": "RTE",
+    "p2_nq": "Natural Questions",
+    "p2_boolq": "BoolQ",
+    "p2_mutual": "MuTual",
+    "p2_samsum": "SAMSum",
+    "p2_conll2003": "CoNLL-2003",
+    "p2_sst2": "SST-2",
 }
 PROBE_NOTES = {
     "efficacy": "the edit's own prompt gives the new answer",
@@ -102,7 +117,9 @@ def probe_title(probe: str) -> str:
 
 
 def ability_title(task: str) -> str:
-    return ABILITIES.get(task, task)
+    """ "p1_mmlu" -> "MMLU", "p1_mmlu:paper" -> "MMLU (paper)"."""
+    name, _, protocol = task.partition(":")
+    return ABILITIES.get(name, name) + (f" ({protocol})" if protocol else "")
 
 
 def sign(name: str) -> Sign:

@@ -18,7 +18,10 @@ from errata.records import read_table
 from errata.runs.config import Resolved, read_resolved
 from errata.runs.layout import RunDir, open_run
 from errata.runs.ledger import Entry, read_ledger
+from errata.stats.means import by_weight
 
+MANY_KINDS = 30
+"""From so many kinds of items on, such as MMLU's 57 subjects, items of a kind count as going together."""
 PROBES = ("efficacy", "generalization", "locality", "retention", "portability")
 """Tables about the edits themselves, in the order in which they are shown; all others are abilities."""
 KINDS = ("", "first", "last", "alias", "one_hop", "two_hop")
@@ -38,7 +41,10 @@ class Scores:
 
     legacy, clean_stop, contains, tokens: NaN where they do not apply; the last two are the answer found
     anywhere in the output, and the share of its tokens that teacher forcing gives. edit: its index, below 0
-    and different in each row where there is none. kind: of portability and retention, "" elsewhere.
+    and different in each row where there is none. kind: of portability and retention, and of an item of an ability,
+    such as its subject; "" if it has none. score: 0 or 1, or what a graded benchmark gives in between. weight: of an
+    item's score in that of the whole, such as its number of names; 1 if it has none. readings: scores by another
+    reading of the output, by its name. shortened: the prompt lost exemplars, or its beginning.
     """
 
     table: str
@@ -53,26 +59,46 @@ class Scores:
     contains: NDArray[np.float64]
     tokens: NDArray[np.float64]
     edit: NDArray[np.int64]
+    kind: tuple[str, ...]
+    score: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    readings: Mapping[str, NDArray[np.float64]]
+    shortened: NDArray[np.bool_]
     predicted: tuple[str | None, ...]
     gold: tuple[str, ...]
-    kind: tuple[str, ...]
 
     @property
     def n(self) -> int:
         return len(self.items)
 
     @property
-    def groups(self) -> tuple[NDArray[np.int64], ...]:
-        """Labels (n,) of rows that go together, in each way that they do; none where each row is on its own.
-
-        Rows of one edit do. So do those of one item, and of one model, where several models were asked the item.
-        """
+    def clusters(self) -> NDArray[Any]:
+        """(n,) labels: equal for probes of one edit, and for items of one kind where there are `MANY_KINDS`."""
         if is_probe(self.table):
-            return (self.edit,)
-        place = {item: row for row, item in enumerate(dict.fromkeys(self.items))}
-        if len(place) == self.n:
-            return ()
-        return np.array([place[item] for item in self.items], dtype=np.int64), self.edit
+            return self.edit
+        return np.asarray(self.kind if len(set(self.kind)) >= MANY_KINDS else self.items)
+
+    @property
+    def groupings(self) -> tuple[NDArray[Any], ...]:
+        """Labels (n,) of rows that go together, in each way that they do: `clusters`, and, where several models were
+        asked an item, those of one model."""
+        asked_once = is_probe(self.table) or len(set(self.items)) == self.n
+        return (self.clusters,) if asked_once else (self.clusters, self.edit)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether some items count more than others, as in F1 over all entities of a text."""
+        return bool((self.weight != 1).any())
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(n,) the scores, linearised where they have weights: their mean is the score of the whole."""
+        return by_weight(self.score, self.weight)
+
+    @property
+    def graded(self) -> bool:
+        """Whether some item is neither right nor wrong."""
+        return not bool(np.isin(self.score, (0.0, 1.0)).all())
 
 
 @dataclass(frozen=True)
@@ -211,6 +237,8 @@ def _taken(table: Scores, kind: str) -> Scores:
             parts[field.name] = tuple(values[row] for row in rows)
         elif isinstance(values, np.ndarray):
             parts[field.name] = values[rows]
+        elif isinstance(values, Mapping):
+            parts[field.name] = {name: of[rows] for name, of in values.items()}
     return replace(table, **parts)
 
 
@@ -224,6 +252,8 @@ def joined(tables: Sequence[Scores]) -> Scores:
             parts[field.name] = tuple(chain.from_iterable(values))
         elif isinstance(values[0], np.ndarray) and field.name != "edit":
             parts[field.name] = np.concatenate(values)
+        elif isinstance(values[0], Mapping):
+            parts[field.name] = {name: np.concatenate([of[name] for of in values]) for name in values[0]}
     return replace(tables[0], **parts)
 
 
@@ -231,7 +261,7 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
     rows = read_table(file)
     flags = {name: _flags(rows, name) for name in ("correct", "parsed", "empty", "invalid")}
     edit = rows.column("edit").to_pylist()
-    extra = [json.loads(text) for text in rows.column("extra").to_pylist()] if table in PROBES else [{}] * rows.num_rows
+    extra = [json.loads(text) for text in rows.column("extra").to_pylist()]
     return Scores(
         table=table,
         edits=edits,
@@ -243,10 +273,25 @@ def _scores(file: Path, table: str, edits: int) -> Scores:
         tokens=_maybe([row.get("token_accuracy") for row in extra]),
         # Rows of no edit are each a cluster of their own: numbers below zero collide with no edit.
         edit=np.array([-1 - row if index is None else index for row, index in enumerate(edit)], dtype=np.int64),
+        kind=tuple(str(row.get("kind", row.get("part", ""))) for row in extra),
+        score=np.array([row.get("score", right) for row, right in zip(extra, flags["correct"])], dtype=np.float64),
+        weight=np.array([row.get("weight", 1.0) for row in extra], dtype=np.float64),
+        readings=_readings(extra),
+        shortened=np.array(["dropped_exemplars" in row for row in extra], dtype=np.bool_),
         predicted=tuple(rows.column("predicted").to_pylist()),
         gold=tuple(rows.column("gold").to_pylist()),
-        kind=tuple(row.get("kind", "") for row in extra),
     )
+
+
+def _readings(extra: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Of each reading that does not decide, such as "loose": its score, or whether it found the item right."""
+    keys = dict.fromkeys(key for row in extra for key in row if key.startswith("correct_"))
+    return {name: _reading(extra, name) for name in (key.removeprefix("correct_") for key in keys)}
+
+
+def _reading(extra: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    scores = [float(row.get(f"score_{name}", row.get(f"correct_{name}", False))) for row in extra]
+    return by_weight(scores, [row.get(f"weight_{name}", 1) for row in extra])
 
 
 def _flags(rows: pa.Table, name: str) -> NDArray[np.bool_]:

@@ -7,10 +7,12 @@ from typing import Literal
 from errata.report.formats import edits_text, p_value, points, points_span, share, span
 from errata.report.measures import Analysis, Measure
 from errata.report.names import ability_title, model_title
+from errata.report.orders import Orders, pooled
 from errata.report.singles import worst
 from errata.report.tables import written
-from errata.stats.curves import Break, excluded_loss, items_needed, worst_excluded_loss
-from errata.stats.paired import tango
+from errata.stats.curves import Break, excluded_loss, worst_excluded_loss
+from errata.stats.paired import one_sided
+from errata.stats.power import detectable_change, items_needed
 
 About = Literal["edits", "success", "loss", "collapse", "safe", "care", "unknown"]
 
@@ -39,6 +41,7 @@ def sentences(analyses: Sequence[Analysis]) -> list[Sentence]:
         for analysis in analyses
         for text in tell(analysis)
     ]
+    told += [Sentence("safe", orders.label, text) for orders in pooled(analyses) for text in _orders(orders)]
     return told + [Sentence("unknown", None, text) for text in dict.fromkeys(_unknown(analyses))]
 
 
@@ -90,10 +93,7 @@ def _few_work(analysis: Analysis) -> str:
 def _fallen(analysis: Analysis) -> list[str]:
     """The benchmarks that have collapsed where the first of them has."""
     found = analysis.collapse
-    if found is None:
-        return []
-    gone = {"collapsed", "invalid"}
-    return [task for task in analysis.curve[found.edits] if gone.intersection(analysis.flags(found.edits, task))]
+    return [task for task in analysis.curve[found.edits] if analysis.fallen(found.edits, task)] if found else []
 
 
 def _name(task: str) -> str:
@@ -176,17 +176,30 @@ def _collapse(analysis: Analysis) -> Iterable[str]:
     if found is None:
         return
     where = f"{analysis.label} collapses by {edits_text(found.edits)}"
-    count = f"{len(_fallen(analysis))} of {len(analysis.curve[found.edits])} benchmarks"
     if analysis.measures[found.edits][found.benchmark].accuracy is None:
+        count = f"{len(_fallen(analysis))} of {len(analysis.curve[found.edits])} benchmarks"
         yield f"{where}: {count} are lost, and {_name(found.benchmark)} has logits that are not finite."
         return
     told = analysis.loss is not None and (analysis.loss.benchmark, analysis.loss.edits) == (
         found.benchmark,
         found.edits,
     )
-    worst = "" if told else f"; worst is {_name(found.benchmark)}, {_fall(analysis, found)}"
+    worst = (
+        "" if told or found.change.difference >= 0 else f"; worst is {_name(found.benchmark)}, {_fall(analysis, found)}"
+    )
     mute = _mute(analysis.measures[found.edits][found.benchmark])
-    yield f"{where}: {count} lose more than a tenth of their accuracy{worst}{mute}.{_perplexity(analysis)}"
+    yield f"{where}: {_how_many(analysis, found)}{worst}{mute}.{_perplexity(analysis)}"
+
+
+def _how_many(analysis: Analysis, found: Break) -> str:
+    """How many benchmarks collapsed, and in which way."""
+    lost = [task for task in _fallen(analysis) if "collapsed" in analysis.flags(found.edits, task)]
+    same = [task for task in _fallen(analysis) if "constant" in analysis.flags(found.edits, task) and task not in lost]
+    one = f"give{'' if same[1:] else 's'} one answer to all"
+    if not lost:
+        return f"{len(same)} of {len(analysis.curve[found.edits])} benchmarks {one}"
+    text = f"{len(lost)} of {len(analysis.curve[found.edits])} benchmarks lose more than a tenth of their accuracy"
+    return f"{text}, and {len(same)} {one}" if same else text
 
 
 def _mute(measure: Measure) -> str:
@@ -214,8 +227,26 @@ def _safe(analysis: Analysis) -> Iterable[str]:
     known = points(worst_excluded_loss(analysis.curve[edits]), sign=False)
     yield (
         f"{label} holds {edits_text(edits)} safely: no benchmark can have lost more than {known} there "
-        f"(95 % confidence each; {margin} would be too much)."
+        f"(95 % confidence; {margin} would be too much)."
     )
+
+
+def _orders(orders: Orders) -> Iterable[str]:
+    """What holds on average over several orders of the same edits."""
+    if not orders.curve:
+        return
+    many, margin = f"Over {len(orders.runs)} orders of the same edits", points(orders.margin, sign=False)
+    if orders.collapse is not None:
+        each = sorted(run.collapse.edits for run in orders.runs if run.collapse is not None)
+        seen = f"{len(each)} of the {len(orders.runs)} orders collapse" + (
+            f", the first by {each[0]:,}" if each else ""
+        )
+        yield f"{many}, {orders.label} collapses on average by {edits_text(orders.collapse.edits)}; {seen}."
+    if orders.horizon is None:
+        yield f"{many}, that {orders.label} is safe on average is not shown: a loss of {margin} cannot be excluded."
+    else:
+        edits = edits_text(orders.horizon)
+        yield f"{many}, {orders.label} holds {edits} safely on average: no benchmark loses {margin} (95 % confidence)."
 
 
 def _care(analysis: Analysis) -> Iterable[str]:
@@ -271,12 +302,19 @@ def _subset(analyses: Sequence[Analysis]) -> Iterable[str]:
     asked = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     limited = any(analysis.results.resolved.config.limit for analysis in analyses)
     drawn = "a seeded sample" if limited else "all it has"
-    least = points(-tango(0, 0, fewest, 0.90).low, sign=False)
+    least = points(-one_sided(0, 0, fewest).low, sign=False)
     yield (
         f"Each benchmark was asked {asked} items, {drawn}. With {fewest:,}, a loss of {least} could not be excluded "
-        f"even if no answer changed; to exclude one of 1 point takes about {items_needed(0.01):,}, if one answer in 20 "
-        "changes."
+        f"even if no answer changed{_found(analyses, fewest)}; to exclude one of 1 point takes about "
+        f"{items_needed(0.01):,}, if one answer in 20 changes."
     )
+
+
+def _found(analyses: Sequence[Analysis], items: int) -> str:
+    """What loss so many items find, if no other answer changes."""
+    most = max(len(analysis.results.tasks) for analysis in analyses)
+    found = detectable_change(items, alpha=0.05 / most)
+    return "" if found is None else f", and one of {points(found, sign=False)} is found in four of five cases"
 
 
 def _gaps(analysis: Analysis) -> Iterable[str]:

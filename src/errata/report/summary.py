@@ -8,6 +8,7 @@ from typing import Any
 from errata.errors import BadInput
 from errata.registry import tasks
 from errata.report.measures import Analysis, analyse
+from errata.report.orders import Orders, pooled
 from errata.report.results import read_results
 from errata.report.sentences import headline, sentences
 from errata.report.tables import written
@@ -17,8 +18,9 @@ from errata.stats.curves import Break
 def summarize(run_dirs: Sequence[Path], margin: float | None = None) -> dict[str, Any]:
     """The findings as a JSON-able document with stable keys. BadInput if a folder is no measured run.
 
-    headline, sentences: as on the page. margin: the loss that "safe" excludes. runs: one entry each, with
-    verdicts (`safe_horizon`, `first_loss`, `collapse`: None if none), `status` and `measures` by edits.
+    headline, sentences: as on the page. margin: the loss that "no harm" excludes. runs: one entry each, with
+    verdicts (`safe_horizon`, `first_loss`, `collapse`: None if none), `status` and `measures` by edits. orders: one
+    entry for each set of runs that differ in their order of the edits alone.
     """
     return document(read(run_dirs, margin))
 
@@ -39,6 +41,7 @@ def document(analyses: Sequence[Analysis]) -> dict[str, Any]:
         "sentences": [asdict(sentence) for sentence in sentences(analyses)],
         "margin": analyses[0].margin,
         "runs": [_run(analysis) for analysis in analyses],
+        "orders": [_orders(orders) for orders in pooled(analyses)],
     }
 
 
@@ -68,9 +71,37 @@ def _measures(analysis: Analysis, edits: int) -> dict[str, dict[str, Any]]:
     changes = analysis.curve.get(edits, {})
     return {
         name: asdict(measure)
-        | {"change": asdict(changes[name]) | {"p_holm": analysis.adjusted[edits][name]} if name in changes else None}
+        | {"change": _change(analysis, edits, name) if name in changes else None}
         | {"flags": list(analysis.flags(edits, name)) if name in analysis.results.tasks else []}
         for name, measure in analysis.measures[edits].items()
+    }
+
+
+def _change(analysis: Analysis, edits: int, task: str) -> dict[str, Any]:
+    change = analysis.curve[edits][task]
+    return asdict(change) | {
+        "p_holm": analysis.adjusted[edits][task],
+        "verdict": analysis.verdict(edits, task),
+        "p_tost": analysis.equivalence(edits, task),
+        "detectable": analysis.detectable(edits, task),
+    }
+
+
+def _orders(orders: Orders) -> dict[str, Any]:
+    found = orders.collapse
+    return {
+        "label": orders.label,
+        "runs": [run.label for run in orders.runs],
+        "seeds": [run.results.resolved.config.seed for run in orders.runs],
+        "checkpoints": list(orders.checkpoints),
+        "safe_horizon": orders.horizon,
+        "collapse": {"benchmark": found.benchmark, "edits": found.edits, **asdict(found.change)} if found else None,
+        "ability": {str(edits): asdict(mean) for edits, mean in orders.ability.items()},
+        "accuracy": {str(n): {task: asdict(mean) for task, mean in row.items()} for n, row in orders.accuracy.items()},
+        "change": {
+            str(edits): {task: asdict(it) | {"verdict": orders.verdict(edits, task)} for task, it in row.items()}
+            for edits, row in orders.curve.items()
+        },
     }
 
 

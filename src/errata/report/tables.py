@@ -1,12 +1,15 @@
 """The tables of a report, each built once for every form in which it is written."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from statistics import median
 from typing import Any
 
 from errata.report.formats import Column, Table, edits_text, points, share
-from errata.report.measures import Analysis, Flag
+from errata.report.measures import Analysis, Flag, Measure
 from errata.report.names import PROBE_NOTES, ability_title, model_title, probe_title, sign, signs
+from errata.report.order_tables import order_tables
+from errata.report.orders import pooled
 from errata.report.singles import singles
 from errata.runs.ledger import Entry
 from errata.stats.curves import Break, excluded_loss
@@ -20,12 +23,22 @@ FLAGS: Mapping[Flag, str] = {
     "unparsed": "mostly unreadable",
     "floor": "near chance unedited",
 }
+ANSWERS = 4
+"""How many of the most frequent answers a table names."""
 
 
 def tables(analyses: Sequence[Analysis]) -> list[Table]:
     """All tables of a report, those without rows left out."""
-    makers = (verdicts, abilities, edit_success, singles, health, ledger)
-    built = [make(analyses) for make in makers]
+    built = [
+        verdicts(analyses),
+        *order_tables(pooled(analyses)),
+        abilities(analyses),
+        answers(analyses),
+        edit_success(analyses),
+        singles(analyses),
+        health(analyses),
+        ledger(analyses),
+    ]
     return [table for table in built if table.rows]
 
 
@@ -36,9 +49,10 @@ def verdicts(analyses: Sequence[Analysis]) -> Table:
         "What each run shows",
         "Efficacy: free generation gives exactly the new answer at the last checkpoint; retained: earlier edits. "
         "First loss: a benchmark falls significantly (McNemar's exact test, Holm over benchmarks, 5 %). "
-        "Collapse: a whole 95 % interval lies below a loss of a tenth of the unedited accuracy, or the logits are no "
-        f"longer finite. Safe up to: every checkpoint so far excludes a loss of {points(margin, sign=False)} on every "
-        "benchmark (one-sided, 95 %).",
+        "Collapse: a whole 95 % interval lies below a loss of a tenth of the unedited accuracy, the answers have "
+        "become one and the same, or the logits are no longer finite. Safe up to: every checkpoint so far excludes a "
+        f"loss of {points(margin, sign=False)} or more on every benchmark, and none collapsed; the chance that it is "
+        "too high is 5 % at most, over all benchmarks and checkpoints together.",
         (
             _text("Run", "run"),
             _text("Model", "model"),
@@ -78,9 +92,11 @@ def abilities(analyses: Sequence[Analysis]) -> Table:
         "abilities",
         "Abilities at every checkpoint",
         "Accuracy is a share of all items, with Wilson's 95 % interval. Change: against the unedited model on the same "
-        "items, in percentage points, with Tango's 95 % score interval for paired rates. p: McNemar's exact test, "
-        "Holm-adjusted over the benchmarks of the checkpoint. Loss excluded: one-sided, 95 %. Chance: of guessing, or "
-        "where answers are free text the best constant answer. Top answer: the most frequent one and its share.",
+        "items, in percentage points, with Tango's 95 % score interval for paired rates and that of the bootstrap. p: "
+        "McNemar's exact test, Holm-adjusted over the benchmarks of the checkpoint. Verdict: equivalent if a change by "
+        f"{points(analyses[0].margin, sign=False)} or more is excluded either way (two one-sided tests, TOST, 95 % "
+        "each), no harm if such a loss is, harm if there is one for sure. Loss excluded: one-sided, 95 %. Detectable: "
+        "the smallest loss that these items would have shown with 80 % power.",
         (
             _text("Run", "run"),
             Column("Edits", "count", ("edits",)),
@@ -91,12 +107,11 @@ def abilities(analyses: Sequence[Analysis]) -> Table:
             Column("95 %", "points-range", ("change_low", "change_high")),
             Column("p", "p", ("p_holm",)),
             _text("Note", "note"),
-            Column("Chance", "share", ("chance",)),
+            _text("Verdict", "verdict"),
+            Column("p (TOST)", "p", ("p_tost",)),
             Column("Loss excluded", "size", ("loss_excluded",)),
-            Column("Parsed", "share", ("parsed",)),
-            Column("Empty", "share", ("empty",)),
-            Column("Invalid", "share", ("invalid",)),
-            _text("Top answer", "top"),
+            Column("Detectable", "size", ("detectable",)),
+            Column("Bootstrap 95 %", "points-range", ("boot_low", "boot_high")),
             Column("Items", "count", ("n",)),
         ),
         tuple(
@@ -110,10 +125,7 @@ def _ability(analysis: Analysis, edits: int, task: str) -> dict[str, Any]:
     row: dict[str, Any] = {"run": analysis.label, "edits": edits, "task": task, "benchmark": ability_title(task)}
     if measure is None:
         return row | {"note": "not measured"}
-    keys = ("n", "accuracy", "chance", "parsed", "empty", "invalid", "top_share")
-    row |= {key: getattr(measure, key) for key in keys}
-    row["note"] = "; ".join(FLAGS[flag] for flag in analysis.flags(edits, task))
-    row["top"] = f"{_shorten(measure.top)} {share(measure.top_share)}"
+    row |= {"n": measure.n, "accuracy": measure.accuracy, "note": _note(analysis, edits, task)}
     if measure.accuracy is None:
         return row
     row |= {"low": measure.low, "high": measure.high}
@@ -127,7 +139,67 @@ def _ability(analysis: Analysis, edits: int, task: str) -> dict[str, Any]:
         "fixed": change.fixed,
         "p": change.p,
         "p_holm": analysis.adjusted[edits][task],
+        "verdict": analysis.verdict(edits, task),
+        "p_tost": analysis.equivalence(edits, task),
         "loss_excluded": excluded_loss(change),
+        "detectable": analysis.detectable(edits, task),
+        "boot_low": change.boot_low,
+        "boot_high": change.boot_high,
+        "effective": change.effective,
+    }
+
+
+def _note(analysis: Analysis, edits: int, task: str) -> str:
+    return "; ".join(FLAGS[flag] for flag in analysis.flags(edits, task))
+
+
+def answers(analyses: Sequence[Analysis]) -> Table:
+    return Table(
+        "answers",
+        "What was answered",
+        "Accuracy: of all items together (micro), macro: the mean over their kinds, such as subjects. Read otherwise: "
+        "accuracy by readings of the same outputs that do not decide. Shortened: prompts that lost exemplars to fit "
+        "into the model. Parsed: items in whose output an answer was found. Given parsed: accuracy on these alone. Not "
+        "finite: items with logits that were NaN or infinite. Chance: of guessing, where it is known. Best constant: "
+        "the answer that is right most often if always given. Answers: the most frequent ones, as shares of all items.",
+        (
+            _text("Run", "run"),
+            Column("Edits", "count", ("edits",)),
+            _text("Benchmark", "benchmark"),
+            Column("Accuracy", "share", ("accuracy",)),
+            Column("Macro", "share", ("macro",)),
+            _text("Read otherwise", "otherwise"),
+            Column("Chance", "share", ("chance",)),
+            Column("Best constant", "share", ("best_share",)),
+            _text("which is", "best"),
+            Column("Parsed", "share", ("parsed",)),
+            Column("Given parsed", "share", ("given_parsed",)),
+            Column("Empty", "share", ("empty",)),
+            Column("Not finite", "count", ("non_finite",)),
+            Column("Shortened", "count", ("shortened",)),
+            _text("Answers", "answers"),
+            _text("Note", "note"),
+        ),
+        tuple(
+            _answers(a, edits, task, found)
+            for a in analyses
+            for edits in a.results.checkpoints
+            for task in a.results.tasks
+            if (found := a.get(edits, task)) is not None
+        ),
+    )
+
+
+def _answers(analysis: Analysis, edits: int, task: str, found: Measure) -> dict[str, Any]:
+    keys = ("accuracy", "macro", "chance", "best_share", "parsed", "given_parsed", "empty", "invalid")
+    shown = [f"{_shorten(answer)} {share(count / found.n)}" for answer, count in islice(found.answers.items(), ANSWERS)]
+    row: dict[str, Any] = {"run": analysis.label, "edits": edits, "task": task, "benchmark": ability_title(task)}
+    return row | {
+        **{key: getattr(found, key) for key in (*keys, "non_finite", "shortened", "n")},
+        "otherwise": ", ".join(f"{name} {share(value)}" for name, value in found.readings.items()),
+        "best": _shorten(found.best),
+        "answers": ", ".join(shown) or "none",
+        "note": _note(analysis, edits, task),
     }
 
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from errata.errors import BadInput
-from errata.registry import check_filter
+from errata.registry import check_filter, expand_tasks
 from errata.runs.layout import RunDir
 from errata.runs.schedule import Schedule
 from errata.yamls import read_yaml
@@ -59,7 +59,9 @@ class RunConfig(BaseModel):
     measured and undone: as many edits are made as `edits` says at most.
     chat_template: one of its values for edits and probes, or a `ChatTemplate`.
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
-    tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
+    tasks: capability tasks or groups of them; limit: items of each, all if None. data_dir: where those of the
+    package read their rows: a folder, "hub", or "atlas", the package's miniatures, the default of embedded models.
+    probe_limit: edits probed at a checkpoint.
     retention_limit: earlier edits of each kind asked again: the first ones, random ones, the last ones.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
     select: which edits of `data`: first, the first ones in its order, as the papers on collapse took them; seeded,
@@ -83,6 +85,7 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     tasks: list[str] = []
     limit: int | None = Field(default=None, ge=1)
+    data_dir: str | None = Field(default=None, min_length=1)
     probe_limit: int = Field(default=100, ge=1)
     retention_limit: int = Field(default=100, ge=0)
     chat_template: ChatTemplate = ChatTemplate()
@@ -132,8 +135,8 @@ class RunConfig(BaseModel):
 
     @field_validator("tasks")
     @classmethod
-    def _once(cls, tasks: list[str]) -> list[str]:
-        return list(dict.fromkeys(tasks))
+    def _expanded(cls, tasks: list[str]) -> list[str]:
+        return expand_tasks(tasks)
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -146,7 +149,8 @@ class Resolved(BaseModel):
     """What `config.yaml` in a run's folder holds: the config and all that decides the numbers.
 
     editor: every hyperparameter, preset included. cases: how many edits the run works on. data_sha256: of
-    those cases. versions: of Python, the libraries and Errata; threads and machine decide the last bits.
+    those cases. items_sha256: by task of the package, of what it asks. versions: of Python, the libraries and Errata;
+    threads and machine decide the last bits.
     chat_template: what goes through the model's, without "auto"; nothing did before there was this key.
     """
 
@@ -157,6 +161,7 @@ class Resolved(BaseModel):
     model_fingerprint: str
     data_sha256: str
     cases: int
+    items_sha256: dict[str, str] = {}
     versions: dict[str, str]
     chat_template: ChatTemplate = ChatTemplate(edits=False, probes=False)
 
@@ -232,9 +237,9 @@ ALWAYS_HASHED = frozenset(
 
 
 def run_name(config: RunConfig) -> str:
-    """The folder's name: method, model, data and eight digits of the hash of everything else."""
+    """The folder's name: method, model, data and eight digits of the hash of everything else that decides results."""
     changed = {key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default}
-    values = config.model_dump(mode="json", include={*ALWAYS_HASHED, *changed} - {"name"})
+    values = config.model_dump(mode="json", include={*ALWAYS_HASHED, *changed} - {"name", "data_dir"})
     content = json.dumps(values, sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]

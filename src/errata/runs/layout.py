@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote, unquote
 
 from errata.errors import BadInput, ErrataError
 
@@ -67,8 +68,8 @@ class RunDir:
         return self.path / "state" / f"{batch:05d}.safetensors"
 
     def table(self, edits: int, name: str) -> Path:
-        """The rows of table `name` after `edits` edits."""
-        return self.path / "scores" / f"{edits:05d}" / f"{name}.parquet"
+        """The rows of table `name` after `edits` edits; a name with a protocol, p1_mmlu:paper, is quoted as in URLs."""
+        return self.path / "scores" / f"{edits:05d}" / f"{quote(name, safe='')}.parquet"
 
     def health(self, edits: int) -> Path:
         return self.path / "scores" / f"{edits:05d}" / "health.json"
@@ -79,7 +80,7 @@ class RunDir:
 
     def tables(self, edits: int) -> dict[str, Path]:
         """Table name -> file, of the tables that are complete after `edits` edits."""
-        return {file.stem: file for file in sorted(self.table(edits, "any").parent.glob("*.parquet"))}
+        return {unquote(file.stem): file for file in sorted(self.table(edits, "any").parent.glob("*.parquet"))}
 
     def remove_drafts(self) -> None:
         """Delete what a killed process left half-written."""

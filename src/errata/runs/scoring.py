@@ -62,8 +62,9 @@ class Scorer:
         else:
             from errata.capability.harness import evaluate  # importing the harness takes seconds
 
-            limit, seed, chat = self._config.limit, self._config.seed, self._setup.frames.probes is not None
-            tables = evaluate(self._setup.model, [kind], limit, seed, progress, chat=chat)
+            limit, seed, data_dir = self._config.limit, self._config.seed, self._setup.data_dir
+            chat, model = self._setup.frames.probes is not None, self._setup.model
+            tables = evaluate(model, [kind], limit, seed, progress, data_dir, edited=edits > 0, chat=chat)
             self._write(edits, kind, [replace(row, edit=self._alone(edits)) for row in tables[kind]])
 
     def _probe(self, edits: int, newest: int, progress: Progress) -> None:

@@ -6,9 +6,9 @@ import json
 import platform
 import subprocess
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,7 @@ import torch
 
 import errata
 from errata.data.cases import read_cases
-from errata.editing import batch_size, choose_editor
+from errata.editing import batch_size, choose_editor, embedded_corpus
 from errata.editors.base import Editor
 from errata.errors import BadInput
 from errata.keyvalue.filters import Filter
@@ -45,7 +45,8 @@ class Setup:
 
     filter: what clips updates, None for nothing. cases: what is edited, in order, without chat template; all can be
     located in the model's tokens. skipped: (request id, reason) of those that cannot. frames: the chat
-    template, where it is used. checkpoints: numbers of edits after which the model is measured, ascending from 0.
+    template, where it is used. items: hash of the items of the package's tasks. checkpoints: numbers of edits after
+    which the model is measured, ascending from 0.
     """
 
     config: RunConfig
@@ -55,6 +56,7 @@ class Setup:
     cases: Sequence[EditCase]
     skipped: Sequence[tuple[str, str]]
     frames: Frames
+    items: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def requests(self) -> list[EditRequest]:
@@ -65,6 +67,11 @@ class Setup:
     def exam(self) -> list[EditCase]:
         """The cases as the model is asked about them."""
         return [framed_case(case, self.frames.probes) for case in self.cases]
+
+    @property
+    def data_dir(self) -> str | None:
+        """Where tasks read their rows: as the config says, for embedded models the package's miniatures."""
+        return data_dir(self.config)
 
     @property
     def checkpoints(self) -> list[int]:
@@ -92,10 +99,7 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
     wanted = max(config.edits)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
-    if config.tasks:
-        from errata.capability.harness import check_tasks  # importing the harness takes seconds
-
-        check_tasks(config.tasks)
+    items = _check_tasks(config)
     model = load(config.model, config.device, config.dtype)
     around = frames(config.chat_template, model)
     given = known if config.prefilter else ()
@@ -103,7 +107,20 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
-    return Setup(split, model, editor, filter, cases, skipped, around)
+    return Setup(split, model, editor, filter, cases, skipped, around, items)
+
+
+def data_dir(config: RunConfig) -> str | None:
+    """The config's, or for embedded models the package's miniatures."""
+    return config.data_dir or embedded_corpus(config.model)
+
+
+def _check_tasks(config: RunConfig) -> dict[str, str]:
+    if not config.tasks:
+        return {}
+    from errata.capability.harness import check_tasks  # importing the harness takes seconds
+
+    return check_tasks(config.tasks, data_dir(config))
 
 
 def _order(config: RunConfig) -> int | None:
@@ -136,6 +153,7 @@ def record(setup: Setup, run: RunDir, hook: WriteHook | None) -> Resolved:
         ("the edits", began.data_sha256, now.data_sha256),
         ("the hyperparameters of the method", began.editor, now.editor),
         ("the use of the chat template", str(began.chat_template), str(now.chat_template)),
+        ("the items of the tasks", began.items_sha256 or now.items_sha256, now.items_sha256),
     ):
         if before != after:
             raise BadInput(
@@ -169,6 +187,7 @@ def _resolved(setup: Setup) -> Resolved:
         model_fingerprint=setup.model.fingerprint(),
         data_sha256=_digest([_told(case) for case in setup.cases]),
         cases=len(setup.cases),
+        items_sha256=dict(setup.items),
         versions=_versions(setup.model),
         chat_template=setup.frames.used,
     )

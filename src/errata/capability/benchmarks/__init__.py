@@ -1,0 +1,1 @@
+"""The papers' benchmarks, one module each: how its rows become items, how its outputs are read and scored."""
