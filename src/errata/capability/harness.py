@@ -6,7 +6,8 @@ scores never depends on which other tasks were asked for, or were left after an 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -23,6 +24,7 @@ from errata.capability.quiet import DOWNLOAD, offline, quiet
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
 from errata.records import Record
+from errata.types import Engine
 
 Progress = Callable[[str, int, int], None]
 Sample = Mapping[str, Any]
@@ -37,14 +39,15 @@ FEWSHOT_SEED = 1234
 
 
 def evaluate(
-    model: EditableModel,
+    model: EditableModel | ErrataLM,
     tasks: Sequence[str],
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, list[Record]]:
-    """Rows by task. limit: a random subset of so many items, the same for every model given the `seed`.
+    """Rows by task. model: a model, or the engine that `answering` gave for one.
 
+    limit: a random subset of so many items, the same for every model given the `seed`.
     A group such as "mmlu" is one table over all its parts, and the limit is of the whole.
     BadInput for an unknown task, one whose data is not on this machine, and one without right and wrong.
     """
@@ -59,14 +62,29 @@ def check_tasks(tasks: Sequence[str]) -> None:
             _load(name)
 
 
-def _evaluate(model: EditableModel, name: str, limit: int | None, seed: int, progress: Progress | None) -> list[Record]:
+@contextmanager
+def answering(model: EditableModel, engine: Engine) -> Iterator[ErrataLM]:
+    """What answers for the model as it is now, until the end of the block: this process ("local"), or "vllm"."""
+    if engine == "local":
+        yield ErrataLM(model)
+        return
+    from errata.capability.vllm import served
+
+    with served(model) as lm:
+        yield lm
+
+
+def _evaluate(
+    model: EditableModel | ErrataLM, name: str, limit: int | None, seed: int, progress: Progress | None
+) -> list[Record]:
     parts = _load(name)
     chosen = _choose(name, {part: len(task.eval_docs) for part, task in parts.items()}, limit, seed)
     parts = {part: parts[part] for part in chosen}
     for task in parts.values():
         # Anew each time: the sampler's state moves on with every item it serves.
         task.set_fewshot_seed(FEWSHOT_SEED)
-    lm = ErrataLM(model, advance=_advance(name, parts, chosen, progress))
+    lm = ErrataLM(model) if isinstance(model, EditableModel) else model
+    lm.advance = _advance(name, parts, chosen, progress)
     # Not simple_evaluate: it seeds the caller's random generators and calls git and pip for its report.
     samples = chosen if limit is not None else None
     results = run_harness(lm, {"tasks": parts, "groups": {}}, samples=samples, bootstrap_iters=0, log_samples=True)

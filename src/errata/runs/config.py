@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from errata.errors import BadInput
 from errata.registry import check_filter
 from errata.runs.layout import RunDir
+from errata.types import Engine
 
 
 class SecondMomentConfig(BaseModel):
@@ -39,6 +40,7 @@ class RunConfig(BaseModel):
     batch: edits written at once; a batch never crosses a checkpoint, so it may be smaller before one.
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
     tasks: capability tasks; limit: items of each, all if None. probe_limit: edits probed at a checkpoint.
+    engine: what answers the tasks; vllm is an extra, and takes methods that write weights alone.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
     name: replaces method-model-data in the folder's name, and changes nothing else.
     """
@@ -56,6 +58,7 @@ class RunConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     tasks: list[str] = []
     limit: int | None = Field(default=None, ge=1)
+    engine: Engine = "local"
     probe_limit: int = Field(default=100, ge=1)
     device: str | None = None
     dtype: str | None = None
@@ -150,7 +153,9 @@ def to_yaml(resolved: Resolved) -> str:
 
 def run_name(config: RunConfig) -> str:
     """The folder's name: method, model, data and eight digits of the hash of everything else."""
-    content = json.dumps(config.model_dump(mode="json", exclude={"name"}), sort_keys=True, default=str)
+    # The local engine is left out: folders keep the names they had when there was no other.
+    unsaid = {"name", "engine"} if config.engine == "local" else {"name"}
+    content = json.dumps(config.model_dump(mode="json", exclude=unsaid), sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
     return "-".join([*map(_slug, words), hashlib.sha256(content.encode()).hexdigest()[:8]])

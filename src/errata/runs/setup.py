@@ -23,16 +23,16 @@ from errata.keyvalue.filters import Filter
 from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.model.tokens import encode, encode_target, pad, subject_index
-from errata.registry import check_options, load_filter, split_variant
+from errata.registry import check_options, editors, load_filter, split_variant
 from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic
-from errata.types import EditCase
+from errata.types import EditCase, Engine
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "lm-eval", "numpy")
-DECISIVE = ("errata", "python", *LIBRARIES, "threads", "machine", "device")
+DECISIVE = ("errata", "python", *LIBRARIES, "vllm", "threads", "machine", "device")
 """Versions that may change the last bits of a number when they change."""
 
 
@@ -71,6 +71,10 @@ def prepare(config: RunConfig) -> Setup:
     wanted = max(config.edits)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
+    if config.engine == "vllm":
+        from errata.capability.vllm import check_engine
+
+        check_engine(config.method, editors()[config.method].mergeable)
     if config.tasks:
         from errata.capability.harness import check_tasks  # importing the harness takes seconds
 
@@ -171,7 +175,7 @@ def _resolved(setup: Setup) -> Resolved:
         model_fingerprint=setup.model.fingerprint(),
         data_sha256=_digest([asdict(replace(case, source="")) for case in setup.cases]),
         cases=len(setup.cases),
-        versions=_versions(setup.model),
+        versions=_versions(setup.model, setup.config.engine),
     )
 
 
@@ -179,12 +183,13 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _versions(model: EditableModel) -> dict[str, str]:
+def _versions(model: EditableModel, engine: Engine) -> dict[str, str]:
+    libraries = LIBRARIES if engine == "local" else (*LIBRARIES, engine)
     return {
         "errata": errata.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **{name: importlib.metadata.version(name) for name in libraries},
         "threads": str(torch.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
