@@ -32,6 +32,11 @@ test: install-dev
 test-all: install-dev
 	@$(PYTEST) -m "slow or not slow" $(ARGS)
 
+# vLLM fixes versions of torch and transformers: an environment of its own.
+test-vllm:
+	@$(PYTHON) install.py --venv .venv-vllm --extra dev --extra vllm
+	@.venv-vllm/bin/python -m pytest -m vllm tests/capability/test_vllm.py $(ARGS)
+
 lint: install-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

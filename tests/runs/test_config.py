@@ -42,6 +42,7 @@ def test_tasks_named_twice_are_run_once() -> None:
         ({"edits": []}, ["edits"]),
         ({"edits": "ten"}, ["edits", "'ten'"]),
         ({"limit": 0}, ["limit", "found 0"]),
+        ({"engine": "vlm"}, ["engine", "'local' or 'vllm'", "found 'vlm'"]),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], words: list[str]) -> None:
@@ -116,3 +117,9 @@ def test_a_damaged_run_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("config: {model: atlas}\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"config\.yaml cannot be read"):
         read_resolved(RunDir(tmp_path))
+
+
+def test_the_local_engine_leaves_the_folders_name_as_it_was() -> None:
+    config = parse_config(BASE)
+    assert run_name(config) == "rome-atlas-atlas-a390bd58"
+    assert run_name(config.model_copy(update={"engine": "vllm"})) != run_name(config)

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -39,13 +40,19 @@ SHARE_OF_FREE = 0.9
 def check_engine(method: str, mergeable: bool | None = True) -> None:
     """BadInput unless vLLM is installed and can run what the method makes. mergeable: None if that is not known."""
     if mergeable is False:
-        raise _memory(method)
+        raise _refused(method)
     if find_spec("vllm") is None:
         raise BadInput(
             "the engine vllm is not installed. It needs an environment of its own, because it fixes the versions of "
             "torch and transformers: pip install 'errata[vllm]', or in a clone, with or without a GPU: "
             "python install.py --venv .venv-vllm --extra vllm. The engine local needs nothing."
         )
+
+
+def version() -> str:
+    """Of the vLLM that is installed, whose package has several names."""
+    (package, *_) = metadata.packages_distributions()["vllm"]
+    return metadata.version(package)
 
 
 @contextmanager
@@ -56,7 +63,7 @@ def served(model: EditableModel) -> Iterator["ServedLM"]:
     in the model's own dtype. BadInput for memories beside weights, without vLLM, and for what vLLM cannot run.
     """
     for patch in model.patches:
-        raise _memory(patch.kind)
+        raise _refused(patch.kind)
     check_engine("")
     with TemporaryDirectory(prefix="errata-vllm-") as folder, _environment(), quiet():
         model.model.save_pretrained(folder)
@@ -162,11 +169,12 @@ def _environment() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.clear()
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
         os.environ.update(before)
 
 
-def _memory(kind: str) -> BadInput:
+def _refused(kind: str) -> BadInput:
     return BadInput(
         f"edits by {kind} are a memory beside the weights, and vLLM runs weights alone. Take the engine local, or a "
         "method that writes weights, such as memit."

@@ -72,9 +72,9 @@ def prepare(config: RunConfig) -> Setup:
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
     if config.engine == "vllm":
-        from errata.capability.vllm import check_engine
+        from errata.capability import vllm  # importing the harness takes seconds
 
-        check_engine(config.method, editors()[config.method].mergeable)
+        vllm.check_engine(config.method, editors()[config.method].mergeable)
     if config.tasks:
         from errata.capability.harness import check_tasks  # importing the harness takes seconds
 
@@ -184,16 +184,24 @@ def _digest(value: Any) -> str:
 
 
 def _versions(model: EditableModel, engine: Engine) -> dict[str, str]:
-    libraries = LIBRARIES if engine == "local" else (*LIBRARIES, engine)
     return {
         "errata": errata.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in libraries},
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **_engine_version(engine),
         "threads": str(torch.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
     }
+
+
+def _engine_version(engine: Engine) -> dict[str, str]:
+    if engine == "local":
+        return {}
+    from errata.capability import vllm
+
+    return {"vllm": vllm.version()}
 
 
 def _commit() -> str:
