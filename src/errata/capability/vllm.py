@@ -144,6 +144,7 @@ def _start(model: EditableModel, folder: str) -> Any:
             model=folder,
             dtype=str(model.dtype).removeprefix("torch."),
             max_model_len=model.context,
+            use_tqdm_on_load=False,
             **_resources(model.device),
         )
     except (RuntimeError, ValueError, AssertionError, OSError, ImportError) as error:
