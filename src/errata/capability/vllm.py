@@ -28,9 +28,10 @@ from errata.model.generation import Generation
 from errata.model.loading import quiet
 from errata.model.tokens import encode
 
-VARIABLES = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-"""Environment of vLLM where it is not set otherwise: it tells only errors, reports nothing to its authors, and on the
-CPU claims no cores, which other runs may use."""
+VARIABLES = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+"""Environment of vLLM where it is not set otherwise: it tells only errors and reports nothing to its authors."""
+ON_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
+"""And on the CPU: it claims no cores, which other runs may use, and does not compile, which takes a minute."""
 CACHE_ON_CPU = 4 << 30
 """Bytes for keys and values on the CPU; VLLM_CPU_KVCACHE_SPACE, in GiB, goes before it."""
 SHARE_OF_FREE = 0.9
@@ -65,7 +66,7 @@ def served(model: EditableModel) -> Iterator["ServedLM"]:
     for patch in model.patches:
         raise _refused(patch.kind)
     check_engine("")
-    with TemporaryDirectory(prefix="errata-vllm-") as folder, _environment(), quiet():
+    with TemporaryDirectory(prefix="errata-vllm-") as folder, _environment(model.device), quiet():
         model.model.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
         engine = _start(model, folder)
@@ -155,7 +156,7 @@ def _start(model: EditableModel, folder: str) -> Any:
 
 
 def _resources(device: torch.device) -> dict[str, Any]:
-    """On a GPU, what the local model leaves of its memory; on the CPU no minute of compiling."""
+    """On a GPU, what the local model leaves of its memory."""
     if device.type != "cuda":
         return {"enforce_eager": True, "kv_cache_memory_bytes": CACHE_ON_CPU}
     free, total = torch.cuda.mem_get_info(device)
@@ -163,10 +164,11 @@ def _resources(device: torch.device) -> dict[str, Any]:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    """`VARIABLES` and this process' torch threads for vLLM's processes; what it changes itself ends with the block."""
+def _environment(device: torch.device) -> Iterator[None]:
+    """vLLM's variables, with as many threads as torch has here. What it changes itself ends with the block, too."""
     before = dict(os.environ)
-    os.environ.update({**VARIABLES, **before, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    wanted = VARIABLES if device.type == "cuda" else {**VARIABLES, **ON_CPU}
+    os.environ.update({**wanted, **before, "OMP_NUM_THREADS": str(torch.get_num_threads())})
     try:
         yield
     finally:

@@ -184,24 +184,20 @@ def _digest(value: Any) -> str:
 
 
 def _versions(model: EditableModel, engine: Engine) -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    if engine == "vllm":
+        from errata.capability import vllm
+
+        libraries["vllm"] = vllm.version()
     return {
         "errata": errata.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        **_engine_version(engine),
+        **libraries,
         "threads": str(torch.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
     }
-
-
-def _engine_version(engine: Engine) -> dict[str, str]:
-    if engine == "local":
-        return {}
-    from errata.capability import vllm
-
-    return {"vllm": vllm.version()}
 
 
 def _commit() -> str:
