@@ -348,7 +348,7 @@ def test_real_likelihoods_are_those_of_the_local_engine(edited: EditableModel, r
 
 
 @real
-def test_the_real_one_tells_what_is_not_finite(running: ServedLM) -> None:
+def test_the_real_one_tells_what_is_not_finite() -> None:
     model = load("atlas")
     model.model.get_submodule(model.arch.norm).weight.data.fill_(torch.nan)
     with served(model) as lm:
