@@ -277,7 +277,8 @@ def test_200_greedy_answers_are_those_of_the_local_engine(
     rows = {lm: [row for name, n in counts.items() for row in evaluate(lm, [name], n)[name]] for lm in (local, running)}
     assert len(rows[local]) == 200 and not any(row.invalid for row in rows[local] + rows[running])
     assert [row.item for row in rows[local]] == [row.item for row in rows[running]] and ours.keys() == theirs.keys()
-    gaps = [gap for prompt, ids in ours.items() if (gap := gap_where_they_part(edited, prompt, ids, theirs[prompt]))]
+    found = [gap_where_they_part(edited, prompt, ids, theirs[prompt]) for prompt, ids in ours.items()]
+    gaps = [gap for gap in found if gap is not None]
     agreed = sum(a.output == b.output for a, b in zip(rows[local], rows[running], strict=True))
     verdicts = sum(a.correct == b.correct for a, b in zip(rows[local], rows[running], strict=True))
     with capsys.disabled():
