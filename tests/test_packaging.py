@@ -39,10 +39,9 @@ def test_every_import_is_declared_and_every_declaration_used() -> None:
 
 def test_everything_declared_is_pinned() -> None:
     pinned = {name.replace("_", "-") for name in names((ROOT / "constraints.txt").read_text("utf-8").split())}
-    wanted = [
-        *PROJECT["dependencies"],
-        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
-    ]
+    # vLLM fixes older versions of what is pinned here: it has an environment of its own.
+    extras = [extra for name, extra in PROJECT["optional-dependencies"].items() if name != "vllm"]
+    wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
     assert names(wanted) <= pinned
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from errata.errors import BadInput
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many) while something takes time."""
+Engine = Literal["local", "vllm"]
+"""What answers capability tasks."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def test_tasks_named_twice_are_run_once() -> None:
         ({"setting": "single", "stop_at_collapse": True}, ["stop_at_collapse", "sequential"]),
         ({"chat_template": "yes"}, ["chat_template", "auto, true or false", "found 'yes'"]),
         ({"chat_template": {"edit": True}}, ["chat_template.edit", "edits"]),
+        ({"engine": "vlm"}, ["engine", "'local' or 'vllm'", "found 'vlm'"]),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, Any], words: list[str]) -> None:
@@ -178,3 +179,9 @@ def test_seeds_are_a_list_and_no_seed(tmp_path: Path, lines: str) -> None:
         load_configs(_file(tmp_path, f"model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\n{lines}\n"))
     with pytest.raises(BadInput, match=r"seed: .*found 'a'"):
         load_configs(_file(tmp_path, "model: atlas\nmethod: rome\ndata: atlas\nedits: [1]\nseeds: [a]\n"))
+
+
+def test_the_local_engine_leaves_the_folders_name_as_it_was() -> None:
+    config = parse_config(BASE)
+    assert run_name(config) == "rome-atlas-atlas-a390bd58"
+    assert run_name(config.model_copy(update={"engine": "vllm"})) != run_name(config)

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,47 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, make_config: MakeConfig) -
     written: list[Path] = []
     start(make_config(), tmp_path, on_write=written.append)
     assert not written
+
+
+def test_another_engine_runs_while_a_checkpoints_tasks_are_answered(
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from errata.capability import harness, vllm
+    from errata.capability.local import ErrataLM
+
+    events: list[str] = []
+
+    @contextmanager
+    def served(model: EditableModel) -> Iterator[ErrataLM]:
+        events.append("start")
+        yield ErrataLM(model)
+        events.append("stop")
+
+    def evaluate(lm: ErrataLM, tasks: Sequence[str], *_: object) -> dict[str, list[Record]]:
+        assert isinstance(lm, ErrataLM)
+        events.extend(tasks)
+        return {task: [] for task in tasks}
+
+    monkeypatch.setattr(vllm, "check_engine", lambda method, mergeable: events.append("check"))
+    monkeypatch.setattr(vllm, "version", lambda: "0.32.0")
+    monkeypatch.setattr(vllm, "served", served)
+    monkeypatch.setattr(harness, "evaluate", evaluate)
+    config = make_config(edits=[1], tasks=["atlas_mmlu", "atlas_reading"], engine="vllm")
+    run = RunDir(start(config, tmp_path))
+    checkpoint = ["start", "atlas_mmlu", "atlas_reading", "stop"]
+    assert events == ["check", *checkpoint, *checkpoint]
+    assert read_resolved(run).versions["vllm"] == "0.32.0" and read_resolved(run).config.engine == "vllm"
+    events.clear()
+    run.table(1, "atlas_reading").unlink()
+    start(run.path)
+    assert events == ["check", "start", "atlas_reading", "stop"]
+
+
+@pytest.mark.parametrize("method", ["grace", "ike"])
+def test_memories_are_refused_to_vllm_at_the_start(tmp_path: Path, make_config: MakeConfig, method: str) -> None:
+    with pytest.raises(BadInput, match=f"edits by {method} are a memory"):
+        start(make_config(method=method, engine="vllm"), tmp_path)
+    assert not list(tmp_path.glob("*/config.yaml"))
 
 
 def test_a_collapsed_run_goes_no_further(

@@ -8,7 +8,8 @@ Where the rows of the package's own tasks come from: `capability/sources.py`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -31,6 +32,7 @@ from errata.model.editable import EditableModel
 from errata.records import Record
 from errata.registry import expand_tasks, task_groups
 from errata.registry import tasks as own_tasks
+from errata.types import Engine
 
 Progress = Callable[[str, int, int], None]
 Sample = Mapping[str, Any]
@@ -46,7 +48,7 @@ FEWSHOT_SEED = 1234
 
 
 def evaluate(
-    model: EditableModel,
+    model: EditableModel | ErrataLM,
     tasks: Sequence[str],
     limit: int | None = None,
     seed: int = 0,
@@ -56,8 +58,9 @@ def evaluate(
     edited: bool = True,
     chat: bool = False,
 ) -> dict[str, list[Record]]:
-    """Rows by task. limit: a random subset of so many items, the same for every model given the `seed`.
+    """Rows by task. model: a model, or the engine that `answering` gave for one.
 
+    limit: a random subset of so many items, the same for every model given the `seed`.
     A group of the package, such as errata_p1:paper, stands for its tasks; one of the harness, such as "mmlu", is one
     table over all its parts, and the limit is of the whole.
     data_dir: where the package's tasks read their rows, a folder, "atlas" or "hub" (the default).
@@ -91,6 +94,18 @@ def prompts(task: str, data_dir: str | None = None, count: int | None = None) ->
         ]
 
 
+@contextmanager
+def answering(model: EditableModel, engine: Engine) -> Iterator[ErrataLM]:
+    """What answers for the model as it is now, until the end of the block: this process ("local"), or "vllm"."""
+    if engine == "local":
+        yield ErrataLM(model)
+        return
+    from errata.capability.vllm import served
+
+    with served(model) as lm:
+        yield lm
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What `evaluate` was asked for, besides the tasks."""
@@ -102,15 +117,16 @@ class _Asked:
     chat: bool
 
 
-def _evaluate(model: EditableModel, name: str, asked: _Asked, progress: Progress | None) -> list[Record]:
+def _evaluate(model: EditableModel | ErrataLM, name: str, asked: _Asked, progress: Progress | None) -> list[Record]:
     parts = _load(name, asked.data_dir)
     chosen = _choose(name, {part: len(task.eval_docs) for part, task in parts.items()}, asked.limit, asked.seed)
     parts = {part: parts[part] for part in chosen}
     for task in parts.values():
         # Anew each time: the sampler's state moves on with every item it serves.
         task.set_fewshot_seed(FEWSHOT_SEED)
-    lm = ErrataLM(model, advance=_advance(name, parts, chosen, progress))
-    shortened = {part: shorten(task, lm.length, model.context) for part, task in parts.items()}
+    lm = ErrataLM(model) if isinstance(model, EditableModel) else model
+    lm.advance = _advance(name, parts, chosen, progress)
+    shortened = {part: shorten(task, lm.length, lm.editable.context) for part, task in parts.items()}
     # Not simple_evaluate: it seeds the caller's random generators and calls git and pip for its report.
     samples = chosen if asked.limit is not None else None
     results = run_harness(

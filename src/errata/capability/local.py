@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lm_eval.api.model import TemplateLM
@@ -22,6 +22,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
+from errata.model.generation import Generation
 from errata.model.loading import load
 from errata.model.scoring import Row, tail_log_probs, target_log_prob
 from errata.model.tokens import chat_text, encode
@@ -29,8 +30,6 @@ from errata.model.tokens import chat_text, encode
 Scored = tuple[float, bool]
 Advance = Callable[[int], None]
 MAX_NEW_TOKENS = 256
-ROWS_AT_ONCE = 64
-"""Prompts given to one call of generation, so that progress can be told."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +52,10 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
 
     pretrained: the model, or its name as `errata.load` takes it. advance: called with the number of requests
     just answered. batch_size, max_batch_size: accepted because the harness passes them; rows are packed by
-    their tokens instead.
+    their tokens instead. rows_at_once: prompts given to one call of generation, so that progress can be told.
     """
+
+    rows_at_once: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -76,6 +77,11 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
     @property
     def device(self) -> Any:
         return self.editable.device
+
+    @property
+    def scored_context(self) -> int:
+        """Tokens that are read before the last one of an answer is scored, at most."""
+        return self.editable.context
 
     @property
     def eot_token_id(self) -> int:
@@ -134,12 +140,12 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
 
     def _fed(self, context: Sequence[int], continuation: Sequence[int]) -> tuple[int, ...]:
         """What the model reads: all but the last token, cut on the left to what it can hold."""
-        if len(continuation) > self.editable.context:
+        if len(continuation) > self.scored_context:
             raise BadInput(
-                f"an answer of {len(continuation)} tokens does not fit into the {self.editable.context} positions "
+                f"an answer of {len(continuation)} tokens does not fit into the {self.scored_context} positions "
                 f"of {self.editable.name}; leave this task out"
             )
-        return tuple([*context, *continuation][-(self.editable.context + 1) :][:-1])
+        return tuple([*context, *continuation][-(self.scored_context + 1) :][:-1])
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-probability of whole texts, in windows of the model's length."""
@@ -151,7 +157,7 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         tokens = self.tok_encode(text)
         return [
             make_disjoint_window(window)
-            for window in get_rolling_token_windows(tokens, self.prefix_token_id, self.editable.context, 1)
+            for window in get_rolling_token_windows(tokens, self.prefix_token_id, self.scored_context, 1)
         ]
 
     # Generation
@@ -161,12 +167,17 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         answers: dict[int, str] = {}
         for (stop, new), members in self._by_kwargs(requests).items():
             prompts = {index: self._fitting(requests[index].args[0], new) for index in members}
-            for chunk in _chunks(sorted(members, key=lambda index: -len(prompts[index]))):
-                done = self.editable.generate_full([prompts[index] for index in chunk], new, stop)
+            order = sorted(members, key=lambda index: -len(prompts[index]))
+            for chunk in chunks(order, self.rows_at_once):
+                done = self.continued([prompts[index] for index in chunk], new, stop)
                 for index, row in zip(chunk, done, strict=True):
                     answers[index] = GeneratedText(row.text, row.clean_stop, row.finite)
                 self.advance(len(chunk))
         return [answers[index] for index in range(len(requests))]
+
+    def continued(self, prompts: Sequence[str], new: int, stop: Sequence[str]) -> list[Generation]:
+        """Greedy continuations of prompts that leave room for them, each of `new` tokens at most."""
+        return self.editable.generate_full(prompts, new, stop)
 
     def _by_kwargs(self, requests: Sequence[Any]) -> dict[tuple[tuple[str, ...], int], list[int]]:
         """Indices of requests by (stop strings, most new tokens)."""
@@ -192,8 +203,9 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         return prompt[encoding["offset_mapping"][surplus + 1][0] :]
 
 
-def _chunks(order: Sequence[int]) -> Iterable[Sequence[int]]:
-    return (order[at : at + ROWS_AT_ONCE] for at in range(0, len(order), ROWS_AT_ONCE))
+def chunks(order: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+    """Parts of `order`, each of `size` at most."""
+    return (order[at : at + size] for at in range(0, len(order), size))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from errata.cli.options import DataDir
 from errata.cli.output import note, progress
 from errata.errors import BadInput
 from errata.runs.layout import RunDir
-from errata.types import Progress
+from errata.types import Engine, Progress
 
 if TYPE_CHECKING:
     from errata.runs.config import RunConfig
@@ -35,9 +35,13 @@ def run(
         typer.Option(help="Measure these instead of the configs' tasks: names of `errata list tasks`, with commas."),
     ] = None,
     data_dir: DataDir = None,
+    engine: Annotated[
+        Engine | None, typer.Option(help="What answers the tasks, in place of the configs' `engine`.")
+    ] = None,
 ) -> None:
     """Edit and measure as configs say. The same command again goes on where a stopped one was."""
-    given = {"tasks": tasks and [name.strip() for name in tasks.split(",")], "data_dir": data_dir}
+    named = tasks and [name.strip() for name in tasks.split(",")]
+    given = {"tasks": named, "data_dir": data_dir, "engine": engine}
     changes = {key: value for key, value in given.items() if value is not None}
     asked = [config for path in configs for config in changed(path, changes)] if changes else configs
     for folder in perform(asked, root, workers, threads):

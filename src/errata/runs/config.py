@@ -15,6 +15,7 @@ from errata.errors import BadInput
 from errata.registry import check_filter, expand_tasks
 from errata.runs.layout import RunDir
 from errata.runs.schedule import Schedule
+from errata.types import Engine
 from errata.yamls import read_yaml
 
 
@@ -61,6 +62,7 @@ class RunConfig(BaseModel):
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
     tasks: capability tasks or groups of them; limit: items of each, all if None. data_dir: where those of the
     package read their rows: a folder, "hub", or "atlas", the package's miniatures, the default of embedded models.
+    engine: what answers the tasks; vllm is an extra, and takes methods that write weights alone.
     probe_limit: edits probed at a checkpoint.
     retention_limit: earlier edits of each kind asked again: the first ones, random ones, the last ones.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
@@ -86,6 +88,7 @@ class RunConfig(BaseModel):
     tasks: list[str] = []
     limit: int | None = Field(default=None, ge=1)
     data_dir: str | None = Field(default=None, min_length=1)
+    engine: Engine = "local"
     probe_limit: int = Field(default=100, ge=1)
     retention_limit: int = Field(default=100, ge=0)
     chat_template: ChatTemplate = ChatTemplate()

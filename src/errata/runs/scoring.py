@@ -1,7 +1,10 @@
 """What is measured at a checkpoint: probes of the edits, capability tasks, health; each file when it is missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 from errata.probes.edits import base_answers, choose, choose_earlier, probe_cases
 from errata.probes.health import health
@@ -12,6 +15,9 @@ from errata.runs.setup import Setup
 from errata.stats.curves import given_up
 from errata.types import EditCase, Progress
 from errata.update.session import EditSession
+
+if TYPE_CHECKING:
+    from errata.capability.local import ErrataLM
 
 PROBES, HEALTH = "probes", "health"
 GUESS = {PROBES: 10.0, HEALTH: 2.0}
@@ -31,12 +37,20 @@ class Scorer:
 
     def measure(self, edits: int, newest: int, outlook: Outlook) -> None:
         """Whatever is missing of the measurements after `edits` edits, of which the last batch wrote `newest`."""
-        for kind in self.kinds():
-            if self._is_done(kind, edits, newest):
-                outlook.skip(kind)
-                continue
-            with outlook.step(kind) as inside:
-                self._measure(kind, edits, newest, inside)
+        with ExitStack() as engines:
+            engine = cache(lambda: self._start(engines))
+            for kind in self.kinds():
+                if self._is_done(kind, edits, newest):
+                    outlook.skip(kind)
+                    continue
+                with outlook.step(kind) as inside:
+                    self._measure(kind, edits, newest, engine, inside)
+
+    def _start(self, engines: ExitStack) -> "ErrataLM":
+        """What answers the tasks: started at the first of a checkpoint, stopped when its `engines` are."""
+        from errata.capability.harness import answering  # importing the harness takes seconds
+
+        return engines.enter_context(answering(self._setup.model, self._config.engine))
 
     def is_complete(self, edits: int, newest: int) -> bool:
         """Whether nothing is missing there."""
@@ -54,17 +68,19 @@ class Scorer:
         names = self._tables(edits, newest) if kind == PROBES else [kind]
         return all(self._run.table(edits, name).exists() for name in names)
 
-    def _measure(self, kind: str, edits: int, newest: int, progress: Progress) -> None:
+    def _measure(
+        self, kind: str, edits: int, newest: int, engine: "Callable[[], ErrataLM]", progress: Progress
+    ) -> None:
         if kind == HEALTH:
             write_json(self._run.health(edits), health(self._session), self._hook)
         elif kind == PROBES:
             self._probe(edits, newest, progress)
         else:
-            from errata.capability.harness import evaluate  # importing the harness takes seconds
+            from errata.capability.harness import evaluate
 
             limit, seed, data_dir = self._config.limit, self._config.seed, self._setup.data_dir
-            chat, model = self._setup.frames.probes is not None, self._setup.model
-            tables = evaluate(model, [kind], limit, seed, progress, data_dir, edited=edits > 0, chat=chat)
+            chat = self._setup.frames.probes is not None
+            tables = evaluate(engine(), [kind], limit, seed, progress, data_dir, edited=edits > 0, chat=chat)
             self._write(edits, kind, [replace(row, edit=self._alone(edits)) for row in tables[kind]])
 
     def _probe(self, edits: int, newest: int, progress: Progress) -> None:

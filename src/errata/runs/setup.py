@@ -24,18 +24,18 @@ from errata.keyvalue.filters import Filter
 from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.model.tokens import encode, pad
-from errata.registry import check_options, load_filter, split_variant
+from errata.registry import check_options, editors, load_filter, split_variant
 from errata.runs.chat import Frames, framed_case, framed_request, frames
 from errata.runs.config import Resolved, RunConfig, read_resolved, to_yaml
 from errata.runs.layout import RunDir, WriteHook, atomic, write_json
 from errata.runs.selection import KNOWN, select
-from errata.types import EditCase, EditRequest, Progress
+from errata.types import EditCase, EditRequest, Engine, Progress
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "lm-eval", "numpy")
-DECISIVE = ("errata", "python", *LIBRARIES, "threads", "machine", "device")
+DECISIVE = ("errata", "python", *LIBRARIES, "vllm", "threads", "machine", "device")
 """Versions that may change the last bits of a number when they change."""
 
 
@@ -99,6 +99,10 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
     wanted = max(config.edits)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
+    if config.engine == "vllm":
+        from errata.capability import vllm  # importing the harness takes seconds
+
+        vllm.check_engine(config.method, editors()[config.method].mergeable)
     items = _check_tasks(config)
     model = load(config.model, config.device, config.dtype)
     around = frames(config.chat_template, model)
@@ -188,7 +192,7 @@ def _resolved(setup: Setup) -> Resolved:
         data_sha256=_digest([_told(case) for case in setup.cases]),
         cases=len(setup.cases),
         items_sha256=dict(setup.items),
-        versions=_versions(setup.model),
+        versions=_versions(setup.model, setup.config.engine),
         chat_template=setup.frames.used,
     )
 
@@ -203,12 +207,17 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _versions(model: EditableModel) -> dict[str, str]:
+def _versions(model: EditableModel, engine: Engine) -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    if engine == "vllm":
+        from errata.capability import vllm
+
+        libraries["vllm"] = vllm.version()
     return {
         "errata": errata.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **libraries,
         "threads": str(torch.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
