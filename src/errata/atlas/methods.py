@@ -36,7 +36,10 @@ def rows() -> list[Row]:
 
 
 def plan(rows: Sequence[Row], quick: bool) -> list[RunConfig]:
-    """A run for each row and order, row by row. BadInput for an unknown method, variant or option."""
+    """A run for each row and order, one order after another, so that a table that was stopped has all methods.
+
+    BadInput for an unknown method, variant or option.
+    """
     for name, options in rows:
         _check(name, options)
     return [
@@ -53,8 +56,8 @@ def plan(rows: Sequence[Row], quick: bool) -> list[RunConfig]:
                 "second_moment": {"corpus": "atlas"},
             }
         )
-        for method, options in rows
         for order in (QUICK_ORDERS if quick else ORDERS)
+        for method, options in rows
     ]
 
 
