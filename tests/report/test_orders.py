@@ -64,6 +64,7 @@ def test_the_mean_and_its_width_come_from_the_orders(tmp_path: Path) -> None:
     change, before = found.curve[10]["atlas_gsm8k"], found.accuracy[0]["atlas_gsm8k"]
     assert change.difference == pytest.approx(-0.2) and change.low < -0.6 and change.high > 0
     assert found.accuracy[10]["atlas_gsm8k"].value == pytest.approx(0.5)
+    assert found.accuracy[10]["atlas_gsm8k"].low == 0.0
     assert found.accuracy[10]["atlas_gsm8k"].high - found.accuracy[10]["atlas_gsm8k"].low > before.high - before.low
 
 
