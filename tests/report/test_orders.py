@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from synthetic_runs import TASKS, abilities, config_of, rows, steady, write_run
+from synthetic_runs import TASKS, config_of, rows, steady, write_run
 
 from errata.report.figures import figures
 from errata.report.order_tables import order_tables
@@ -122,4 +122,3 @@ def test_runs_without_abilities_are_pooled_to_nothing(tmp_path: Path) -> None:
     assert found.curve == {} and found.ability == {} and found.horizon is None
     (row,), _ = (table.rows for table in order_tables([found]))
     assert "safe" not in row
-    assert abilities()
