@@ -92,8 +92,12 @@ class _Level:
 
     @property
     def mean(self) -> Mean:
-        value = float(np.mean(self.means))
-        return Mean(value, *over_orders(value, self.items, self.means))
+        return _mean(float(np.mean(self.means)), self.items, self.means)
+
+
+def _mean(value: float, items: Interval, means: Sequence[float]) -> Mean:
+    low, high = over_orders(value, items, means)
+    return Mean(value, max(low, 0.0), min(high, 1.0))
 
 
 def _levels(runs: Sequence[Analysis], edits: int) -> dict[str, _Level]:
@@ -114,9 +118,8 @@ def _level(tables: Sequence[Scores]) -> _Level:
 def _over_tasks(row: Mapping[str, _Level]) -> Mean:
     """The unweighted mean over benchmarks: their items differ, but an order is the same for all of them."""
     levels = list(row.values())
-    means = np.mean([level.means for level in levels], axis=0)
-    value, items = mean_interval([float(np.mean(level.means)) for level in levels], [level.items for level in levels])
-    return Mean(value, *over_orders(value, items, means))
+    value, items = mean_interval([level.mean.value for level in levels], [level.items for level in levels])
+    return _mean(value, items, [float(mean) for mean in np.mean([level.means for level in levels], axis=0)])
 
 
 def _changes(runs: Sequence[Analysis], edits: int) -> dict[str, Change]:
