@@ -83,7 +83,7 @@ def test_a_chat_model_is_asked_in_turns(
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     evaluate(model, ["atlas_bbh"], chat=True)
-    turn = "[user]Q: river s{0}\nA:[assistant]1 + {0} = {1}. So the answer is {1}."
+    turn = "[user]Q: river s{0}\nA:[assistant] 1 + {0} = {1}. So the answer is {1}."
     (first,) = [prompt for prompt in asked if "q0" in prompt]
     assert first.startswith("<s>[user]") and first.endswith("[user]Q: river q0\nA:[assistant]")
     assert all(turn.format(n, n + 1) in first for n in (0, 2, 4))
