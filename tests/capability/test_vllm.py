@@ -55,8 +55,8 @@ class StandIn:
 
     begun: ClassVar["list[StandIn]"] = []
 
-    def __init__(self, model: str, dtype: str, max_model_len: int, **options: Any) -> None:
-        self.folder, self.limit, self.options = Path(model), max_model_len, options
+    def __init__(self, model: str, dtype: str, max_model_len: int, **_: Any) -> None:
+        self.folder, self.limit = Path(model), max_model_len
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.stopped = False
