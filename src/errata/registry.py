@@ -7,7 +7,6 @@ the entry point group `errata.editors` (name = "module:Class").
 """
 
 import ast
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -32,7 +31,6 @@ RELEASED = "released"
 FIXED = "fixed"
 """The default protocol of the papers' benchmarks, measured right; the other one is "paper", faults included."""
 _NOT_METHODS = {"__init__", "base"}
-_SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -327,19 +325,12 @@ def load_editor(name: str, **options: Any) -> "Editor":
     BadInput for an unknown name, an unknown or missing option, or a value that cannot be.
     """
     check_options(name, options)
-    frozen = {key: _plain(value) for key, value in options.items()}
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
         return editor_class(name)(**frozen)
     except (TypeError, ValueError) as error:
         wrong = _wrong_kind(name, frozen) or f"does not take these options: {error}"
         raise BadInput(f"{name} {wrong}. See: errata list methods {name}") from error
-
-
-def _plain(value: Any) -> Any:
-    """A list as a tuple, and 1e-4 as the number that it is: to YAML it is text, for want of a dot."""
-    if isinstance(value, list):
-        return tuple(value)
-    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
 
 
 def _wrong_kind(name: str, options: Mapping[str, Any]) -> str:

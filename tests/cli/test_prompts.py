@@ -85,7 +85,7 @@ def test_a_folder_of_a_run_keeps_its_data_dir(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_tasks_of_the_command_replace_those_of_the_config(config: Path) -> None:
-    found = changed(config, {"tasks": ["hellaswag", "errata_safety"]})
+    (found,) = changed(config, {"tasks": ["hellaswag", "errata_safety"]})
     assert found.tasks == ["hellaswag", "p1_truthfulqa", "p1_toxigen"]
     assert found == load_config(config).model_copy(update={"tasks": found.tasks})
     with pytest.raises(BadInput, match="no protocol 'papr'"):

@@ -9,10 +9,10 @@ import yaml
 
 from errata.cli import main
 from errata.cli.demo import recipes
-from errata.cli.run import whole_runs, with_engine
+from errata.cli.run import changed, whole_runs
 from errata.errors import BadInput
 from errata.model.tiny import tiny_model
-from errata.runs.config import RunConfig, load_config
+from errata.runs.config import load_config
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,11 @@ def test_a_key_that_does_not_exist(configs: list[Path], tmp_path: Path, capsys: 
 
 
 def test_an_engine_for_a_config_and_not_for_a_run_of_another(configs: list[Path], tmp_path: Path) -> None:
-    changed = with_engine(configs[0], "vllm")
-    assert isinstance(changed, RunConfig) and changed.engine == "vllm"
-    assert changed.model_copy(update={"engine": "local"}) == load_config(configs[0])
-    (tmp_path / "config.yaml").write_text(configs[0].read_text())
-    assert with_engine(tmp_path, "local") == tmp_path
-    with pytest.raises(BadInput, match="begun with the engine local"):
-        with_engine(tmp_path, "vllm")
+    (served,) = changed(configs[0], {"engine": "vllm"})
+    assert served.engine == "vllm"
+    assert served.model_copy(update={"engine": "local"}) == load_config(configs[0])
+    with pytest.raises(BadInput, match="--engine of no use"):
+        changed(tmp_path, {"engine": "vllm"})
 
 
 def test_a_root_that_cannot_be_written(configs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from errata.records import Record
 from errata.report.measures import measure
 from errata.report.results import read_results
 from errata.report.summary import read, summarize
-from errata.stats.paired import wilson
+from errata.stats.rates import wilson
 
 
 def kinds(table: str, shares: Mapping[str, float], n: int = 20) -> list[Record]:

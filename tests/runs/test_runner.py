@@ -107,7 +107,7 @@ def test_another_engine_runs_while_a_checkpoints_tasks_are_answered(
         yield ErrataLM(model)
         events.append("stop")
 
-    def evaluate(lm: ErrataLM, tasks: Sequence[str], *_: object) -> dict[str, list[Record]]:
+    def evaluate(lm: ErrataLM, tasks: Sequence[str], *_: object, **__: object) -> dict[str, list[Record]]:
         assert isinstance(lm, ErrataLM)
         events.extend(tasks)
         return {task: [] for task in tasks}
@@ -438,17 +438,18 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None, int]
     asked: list[tuple[str, int | None, int]] = []
 
     def evaluate(
-        model: EditableModel, tasks: Sequence[str], limit: int | None, seed: int, progress: Progress, *, chat: bool
+        lm: object, tasks: Sequence[str], limit: int | None, seed: int, progress: Progress, *_: object, **given: bool
     ) -> dict[str, list[Record]]:
-        assert not chat
+        assert not given["chat"]
         asked.extend((task, limit, seed) for task in tasks)
         progress(tasks[0], 1, 1)
         row = Record(tasks[0], "1", True, True, False, False, "x", "x", "x")
         return {task: [row] for task in tasks}
 
-    def check_tasks(tasks: Sequence[str]) -> None:
+    def check_tasks(tasks: Sequence[str], data_dir: str | None) -> dict[str, str]:
         if "typo" in tasks:
             raise BadInput("no task is called 'typo'")
+        return {}
 
     stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=check_tasks)
     monkeypatch.setitem(sys.modules, "errata.capability.harness", stand_in)

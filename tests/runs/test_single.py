@@ -11,7 +11,6 @@ import torch
 from tiny_world import MakeConfig
 
 from errata.errors import ErrataError
-from errata.model.editable import EditableModel
 from errata.model.loading import load
 from errata.records import Record, read_records
 from errata.runs.checkpoint import read_update
@@ -86,10 +85,10 @@ def test_a_batch_that_cannot_be_reproduced_is_noticed(tmp_path: Path, make_confi
 def test_rows_of_abilities_say_whose_model_answered(
     tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def evaluate(model: EditableModel, tasks: Sequence[str], *rest: Any, chat: bool) -> dict[str, list[Record]]:
+    def evaluate(lm: object, tasks: Sequence[str], *rest: Any, **given: bool) -> dict[str, list[Record]]:
         return {tasks[0]: [Record(tasks[0], "1", True, True, False, False, "x", "x", "x")]}
 
-    stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=lambda tasks: None)
+    stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=lambda *_: {})
     monkeypatch.setitem(__import__("sys").modules, "errata.capability.harness", stand_in)
     run = RunDir(start(make_config(setting="single", edits=[2], tasks=["a"]), tmp_path))
     assert [read_records(run.table(edits, "a"))[0].edit for edits in (0, 1, 2)] == [None, 0, 1]

@@ -189,7 +189,7 @@ def _resolved(setup: Setup) -> Resolved:
         config=setup.config,
         editor=hyperparameters(setup.editor),
         model_fingerprint=setup.model.fingerprint(),
-        data_sha256=_digest([_told(case) for case in setup.cases]),
+        data_sha256=_digest([_decisive(case) for case in setup.cases]),
         cases=len(setup.cases),
         items_sha256=dict(setup.items),
         versions=_versions(setup.model, setup.config.engine),
@@ -197,10 +197,13 @@ def _resolved(setup: Setup) -> Resolved:
     )
 
 
-def _told(case: EditCase) -> dict[str, Any]:
-    """All that a case says; what early cases could not say is left out where it is not said."""
-    later = ("kind", "aliases", "group")
-    return asdict(replace(case, source=""), dict_factory=lambda said: {k: v for k, v in said if v or k not in later})
+def _decisive(case: EditCase) -> dict[str, Any]:
+    """What of a case decides the numbers: not where it was read, nor what its probes are called."""
+
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if key not in ("kind", "group") and (value or key != "aliases")}
+
+    return asdict(replace(case, source=""), dict_factory=kept)
 
 
 def _digest(value: Any) -> str:
