@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -451,7 +451,9 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None, int]
             raise BadInput("no task is called 'typo'")
         return {}
 
-    stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=check_tasks)
+    stand_in = SimpleNamespace(
+        evaluate=evaluate, check_tasks=check_tasks, answering=lambda model, engine: nullcontext(model)
+    )
     monkeypatch.setitem(sys.modules, "errata.capability.harness", stand_in)
     return asked
 
