@@ -14,7 +14,6 @@ from errata.types import Progress
 
 ORDERS = (1, 2, 3)
 EDITS = (1, 10, 100, 300, 1000)
-QUICK_ORDERS = (1,)
 QUICK_EDITS = (1, 10, 100)
 PROBED = 50
 """Edits that are probed at a checkpoint."""
@@ -35,8 +34,8 @@ def rows() -> list[Row]:
     return [row for name in editors() for row in ((name, {}), *BESIDE.get(name, ()))]
 
 
-def plan(rows: Sequence[Row], quick: bool) -> list[RunConfig]:
-    """A run for each row and order, one order after another, so that a table that was stopped has all methods.
+def plan(rows: Sequence[Row], quick: bool, orders: int) -> list[RunConfig]:
+    """A run for each row and the first `orders` orders, one after another, so that a stopped table has all methods.
 
     BadInput for an unknown method, variant or option.
     """
@@ -56,7 +55,7 @@ def plan(rows: Sequence[Row], quick: bool) -> list[RunConfig]:
                 "second_moment": {"corpus": "atlas"},
             }
         )
-        for order in (QUICK_ORDERS if quick else ORDERS)
+        for order in ORDERS[:orders]
         for method, options in rows
     ]
 
@@ -85,8 +84,8 @@ def learn(methods: Sequence[str], progress: Progress | None = None) -> None:
         train(load("atlas"), others, name, source="atlas, edits made in no order", progress=progress)
 
 
-def page(table: Table, quick: bool) -> str:
-    """The table as a page of the documentation."""
-    command = "errata atlas methods" + (" --quick" if quick else "")
+def page(table: Table, options: str) -> str:
+    """The table as a page of the documentation. options: of the command that made it."""
+    command = f"errata atlas methods {options}".strip()
     made = f"Made by `{command}` with Errata {errata.__version__} on {datetime.now(UTC):%d %B %Y}."
     return f"# {table.title} of the embedded world\n\n{made}\n\n{to_markdown(table)}"

@@ -65,7 +65,12 @@ def methods(
             "their variants.",
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One order, up to 100 edits.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Up to 100 edits, one order unless --orders says more.")
+    ] = False,
+    orders: Annotated[
+        int | None, typer.Option(min=1, max=3, help="How many orders of the edits. Default: all three.")
+    ] = None,
     root: Annotated[Path, typer.Option(help="Folder of the runs; the same command again goes on there.")] = Path(
         "runs"
     ),
@@ -79,7 +84,7 @@ def methods(
 
     A method whose edits have destroyed the model goes no further.
     """
-    from errata.atlas.methods import learn, page, plan, rows
+    from errata.atlas.methods import ORDERS, learn, page, plan, rows
     from errata.cli.options import named_setting
     from errata.cli.run import perform
     from errata.report.formats import cell
@@ -87,13 +92,14 @@ def methods(
     from errata.report.survey import survey
 
     wanted = [named_setting(text, "METHOD") for text in chosen] if chosen else rows()
-    configs = plan(wanted, quick)
+    configs = plan(wanted, quick, orders or (1 if quick else len(ORDERS)))
     with progress() as bar:
         learn([name for name, _ in wanted], bar)
     folders = perform(configs, root, workers, threads=1)
     found = survey([read_results(folder.path) for folder in folders])
     if out is not None:
-        out.write_text(page(found, quick), "utf-8")
+        options = [*(["--quick"] if quick else []), *([f"--orders {orders}"] if orders else [])]
+        out.write_text(page(found, " ".join(options)), "utf-8")
     if json:
         emit({"methods": [dict(row) for row in found.rows]})
     else:
