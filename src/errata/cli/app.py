@@ -20,6 +20,7 @@ from errata.cli import (
     locate,
     prompts,
     report,
+    sweep,
     train,
     undo,
 )
@@ -43,6 +44,7 @@ for name, function, summary in (
     ("undo", undo.undo, "Take an edit back."),
     ("train", train.train, "Let a method learn beforehand."),
     ("run", run_command.run, "Edit and measure; resumable."),
+    ("sweep", sweep.sweep, "Many runs from one file."),
     ("report", report.report, "Runs to one HTML page."),
     ("list", listing.list_, "List methods, models, tasks, datasets."),
     ("prompts", prompts.prompts, "What a benchmark asks, word by word."),
