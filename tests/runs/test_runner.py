@@ -407,7 +407,7 @@ def test_the_state_reaches_the_next_batch_past_one_that_failed(tmp_path: Path, m
     assert [entry.carries for entry in read_ledger(run.ledger)] == [True, False, True]
 
 
-def test_a_state_that_is_lost_stops_the_run(tmp_path: Path, misbehaving: MakeConfig) -> None:
+def test_a_state_that_is_lost_is_computed_again(tmp_path: Path, misbehaving: MakeConfig) -> None:
     config = misbehaving(edits=[2])
 
     def stop(path: Path) -> None:
@@ -418,8 +418,9 @@ def test_a_state_that_is_lost_stops_the_run(tmp_path: Path, misbehaving: MakeCon
         start(config, tmp_path, on_write=stop)
     run = RunDir(tmp_path / run_name(config))
     run.state(1).unlink()
-    with pytest.raises(BadInput, match=r"00001\.safetensors"):
-        start(config, tmp_path)
+    assert start(config, tmp_path) == run.path
+    undisturbed = read_ledger(RunDir(start(config, tmp_path / "undisturbed")).ledger)
+    assert [e.fingerprint for e in read_ledger(run.ledger)] == [e.fingerprint for e in undisturbed]
 
 
 def test_a_model_that_editing_makes_useless_is_scored_as_invalid(tmp_path: Path, misbehaving: MakeConfig) -> None:

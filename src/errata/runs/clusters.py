@@ -38,15 +38,10 @@ class RayCluster:
         if self._ray is None:
             self._connect()
         needs = job.needs
-        task = self._ray.remote(_work).options(
-            name=job.run.path.name,
-            num_cpus=needs.threads,
-            num_gpus=needs.gpus,
-            memory=needs.memory or None,
-            max_calls=1,  # a fresh process for each run, as on one machine
-            max_retries=0,  # attempts are counted in one place, the sweep
-        )
-        self._running[task.remote(job)] = job
+        # A fresh process for each run, as on one machine; attempts are counted in one place, the sweep.
+        task = self._ray.remote(max_calls=1, max_retries=0)(_work)
+        wanted = {"num_cpus": needs.threads, "num_gpus": needs.gpus, "memory": needs.memory or None}
+        self._running[task.options(name=job.run.path.name, **wanted).remote(job)] = job
 
     def wait(self, progress: Progress | None) -> list[Ended]:
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=PULSE)
