@@ -60,7 +60,7 @@ def test_what_may_pass_is_tried_again_and_what_cannot_is_not(tmp_path: Path, mak
         ("finished", 1, None),
     ]
     assert executor.stopped
-    with pytest.raises(ErrataError, match="(?s)no such method.*killed"):
+    with pytest.raises(ErrataError, match=r"(?s)no such method.*killed"):
         raise_failures(outcomes)
 
 

@@ -122,8 +122,9 @@ def contribution(model: EditableModel, layer: int, values: Tensor) -> Tensor:
     """What outputs of the down projection, (n, d_model), add to the stream: through a norm, where a family has one."""
     if model.arch.mlp_norm is None:
         return values
-    added: Tensor = model.layer(layer).get_submodule(model.arch.mlp_norm)(values)
-    return added
+    norm = model.layer(layer).get_submodule(model.arch.mlp_norm)
+    added: Tensor = norm(values.to(next(norm.parameters()).device))
+    return added.to(values.device)
 
 
 def _bare(layouts: Sequence[Layout]) -> list[Row]:

@@ -45,8 +45,8 @@ class Replay:
     def select(self, rows: Tensor) -> Self:
         """The same for some of the rows. rows: (m,) indices."""
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
-        chosen: dict[str, Any] = {name: value[rows] for name, value in kept.items() if isinstance(value, Tensor)}
-        return replace(self, **chosen, past=tuple((k[rows], v[rows]) for k, v in self.past))
+        chosen: dict[str, Any] = {name: _rows(value, rows) for name, value in kept.items() if isinstance(value, Tensor)}
+        return replace(self, **chosen, past=tuple((_rows(k, rows), _rows(v, rows)) for k, v in self.past))
 
     def logits(self, shift: Tensor, columns: Tensor) -> Tensor:
         """Logits (n, c, vocab) with `shift` added to the stream at the lookup; differentiable in shift.
@@ -158,7 +158,7 @@ def _observed(
 
     def note(name: str, output: Any) -> None:
         # At once: Falcon adds the attention's output to the MLP's in place.
-        seen[name] = hooks.select(hooks.main(output), len(lookups), lookups)
+        seen[name] = hooks.select(hooks.main(output), len(lookups), lookups).to(model.device)
 
     handles = [
         model.layer(resumed).register_forward_hook(lambda _, args, output: seen.update(layer=output)),
@@ -180,7 +180,13 @@ def _observed(
 
 def _taken(tensor: Tensor, columns: Tensor) -> Tensor:
     """Chosen columns of each row: (n, t, ...), (n, s) -> (n, s, ...). Columns outside the row give what is masked."""
-    return tensor[torch.arange(len(tensor), device=tensor.device)[:, None], columns.clamp(0, tensor.shape[1] - 1)]
+    inside = columns.clamp(0, tensor.shape[1] - 1).to(tensor.device)
+    return tensor[torch.arange(len(tensor), device=tensor.device)[:, None], inside]
+
+
+def _rows(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a tensor, on whichever device its layer is."""
+    return tensor[rows.to(tensor.device)]
 
 
 def _visible(mask: Tensor, columns: Tensor) -> Tensor:

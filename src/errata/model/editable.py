@@ -46,6 +46,7 @@ class EditableModel:
 
     @property
     def device(self) -> torch.device:
+        """Where inputs go and methods compute: that of the embedding, where layers lie on several."""
         device: torch.device = self.model.device
         return device
 
@@ -101,7 +102,11 @@ class EditableModel:
         return self.layer(layer).get_submodule(self.arch.attention)
 
     def weight(self, site: str) -> Tensor:
-        """The matrix of a site as a (d_out, d_in) view that shares its memory; not for writing."""
+        """The matrix of a site as (d_out, d_in) on the model's device, not for writing: a view where it lies there."""
+        return self._stored(site).to(self.device)
+
+    def _stored(self, site: str) -> Tensor:
+        """The matrix of a site as a (d_out, d_in) view that shares its memory."""
         weight = getattr(self._module(site), "weight", None)
         if not isinstance(weight, Tensor) or weight.dim() != 2:
             raise BadInput(f"{site} of {self.name} is not a linear map; the layers' are {self.site(0)} and so on.")
@@ -116,7 +121,7 @@ class EditableModel:
 
         Only `EditSession` calls this.
         """
-        self.weight(site).copy_(value)
+        self._stored(site).copy_(value)
 
     def shared(self, site: str) -> list[str]:
         """Other parameters that are the same tensor as the site's weight, as tied embeddings are."""
@@ -198,7 +203,7 @@ class EditableModel:
         seen: dict[str, Tensor] = {}
 
         def note(name: str, tensor: Tensor) -> None:
-            seen[name] = hooks.select(tensor, len(batch.ids), positions)
+            seen[name] = hooks.select(tensor, len(batch.ids), positions).to(self.device)
             if len(seen) == len(modules):
                 raise hooks.Enough
 
@@ -219,7 +224,9 @@ class EditableModel:
         here = delta.to(self.device)
         handles = [
             self._module(site).register_forward_hook(
-                lambda _, args, output, site=site: output + here.apply(site, hooks.widened(args[0])).to(output.dtype)
+                lambda _, args, output, site=site: (
+                    output + here.apply(site, hooks.widened(args[0]).to(self.device)).to(output)
+                )
             )
             for site in here.sites
         ]

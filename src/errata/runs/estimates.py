@@ -120,7 +120,8 @@ class Planner:
     def _gpus(self, config: RunConfig) -> float:
         if config.device == "cpu":
             return 0
-        return min(1, len(gpus())) if self.gpus is None else self.gpus
+        here = len(gpus())
+        return (here if config.device == "auto" else min(1, here)) if self.gpus is None else self.gpus
 
 
 def edits_tried(run: RunDir) -> int:
