@@ -23,7 +23,7 @@ from errata.errors import BadInput, Interrupted
 from errata.runs.clusters import RayCluster, Slurm
 from errata.runs.config import RunConfig, run_name
 from errata.runs.executors import Executor, Here
-from errata.runs.jobs import Needs
+from errata.runs.jobs import Job, Needs
 from errata.runs.layout import RunDir, is_finished
 from errata.runs.ledger import read_ledger
 from errata.runs.lock import locked
@@ -142,3 +142,21 @@ def test_no_cluster_there(make_config: MakeConfig, tmp_path: Path) -> None:
         run_sweep([make_config()], tmp_path, RayCluster("127.0.0.1:1"))
     with pytest.raises(BadInput, match="no Slurm on this machine"):
         run_sweep([make_config()], tmp_path, Slurm(tmp_path / "submitit"))
+
+
+def test_what_slurm_is_asked_for(make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sbatch reads it, by an sbatch that keeps the script and runs nothing."""
+    script, programs = tmp_path / "script", tmp_path / "bin"
+    programs.mkdir()
+    for name, lines in {"sbatch": f'cp "$1" {script}\necho Submitted batch job 12', "srun": "exit 1"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    job = Job(make_config(), tmp_path / "runs", tmp_path, Needs(threads=2, memory=2 * 1024**3 + 1, gpus=1))
+    Slurm(tmp_path / "submitit", {"partition": "gpu", "account": "me"}).submit(job)
+    asked = {line.removeprefix("#SBATCH --") for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
+    assert {"cpus-per-task=2", "mem=3GB", "gpus-per-node=1", "partition=gpu", "account=me", "time=1440"} <= asked
+    Slurm(tmp_path / "submitit", {"timeout_min": 7, "mem_gb": 9}).submit(job)
+    assert "--time=7\n" in script.read_text() and "--mem=9GB" in script.read_text()
+    with pytest.raises(BadInput, match="timeout_min"):
+        Slurm(tmp_path / "submitit", {"timeout_min": "an hour"}).submit(job)
