@@ -26,7 +26,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "grid": {"method": ["rome", "grace"], "data": ["atlas", "nowhere.jsonl"]},
         "exclude": [{"method": "grace", "data": "nowhere.jsonl"}],
     }
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
     monkeypatch.setattr("errata.runs.executors.Processes", lambda *_: Here())
     monkeypatch.chdir(tmp_path)
     return tmp_path / "sweep.yaml"

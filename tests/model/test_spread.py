@@ -25,7 +25,6 @@ from errata.testing import tiny_model
 from errata.types import EditRequest
 
 ELSEWHERE = torch.device("meta")
-MOVES = {Tensor.to, Tensor.cpu, Tensor.copy_, Tensor.type_as}
 PICKS = {Tensor.__getitem__, Tensor.index_select}
 
 
@@ -92,7 +91,7 @@ class TwoDevices(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def two_devices() -> Iterator[None]:
     with TwoDevices():
         yield
@@ -138,7 +137,7 @@ REQUESTS = [
     EditRequest("1", "The capital of France is", "France", "Lyon", "Paris"),
     EditRequest("2", "The capital of Spain is", "Spain", "Toledo", "Madrid"),
 ]
-CONTEXTS: dict[str, Any] = {"steps": 2, "contexts": [[2, 2]]}
+CONTEXTS: dict[str, Any] = {"steps": 2, "contexts": [[3, 4]]}
 METHODS: dict[str, dict[str, Any]] = {
     "rome": {"layer": 2, "ridge": 0.1, **CONTEXTS},
     "memit": {"layers": [1, 2], "moment_weight": 10, **CONTEXTS},
@@ -149,6 +148,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.usefixtures("two_devices")
 def test_two_devices_do_not_mix() -> None:
     here, there = torch.ones(2), torch.ones(2).to(ELSEWHERE)
     assert (
@@ -165,6 +165,7 @@ def test_two_devices_do_not_mix() -> None:
         tiny_model("llama").model.get_submodule("model.norm")(torch.ones(1, 32).to(ELSEWHERE))
 
 
+@pytest.mark.usefixtures("two_devices")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("first", [1, 3])
 def test_edits_and_scores_are_those_of_one_device(

@@ -117,7 +117,7 @@ class Spreading(ABC):
         """One target for each request: by default an offset of the stream after the last layer."""
         replay = record(model, self.layers[-1], interleave(layouts))
         first = replay.stream[bare(layouts), 0]
-        origins = first.to(torch.promote_types(first.dtype, torch.float32))
+        origins = first.to(model.device, torch.promote_types(first.dtype, torch.float32))
         return optimise(replay, layouts, origins, self.objective, at_stream)
 
     def read(self, model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
