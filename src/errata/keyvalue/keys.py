@@ -120,11 +120,7 @@ def contribution_at(model: EditableModel, layouts: Sequence[Layout], layer: int)
 @torch.no_grad()
 def contribution(model: EditableModel, layer: int, values: Tensor) -> Tensor:
     """What outputs of the down projection, (n, d_model), add to the stream: through a norm, where a family has one."""
-    if model.arch.mlp_norm is None:
-        return values
-    norm = model.layer(layer).get_submodule(model.arch.mlp_norm)
-    added: Tensor = norm(values.to(next(norm.parameters()).device))
-    return added.to(values.device)
+    return model.after_mlp(layer, values)
 
 
 def _bare(layouts: Sequence[Layout]) -> list[Row]:

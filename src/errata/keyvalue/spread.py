@@ -55,9 +55,8 @@ def _before_norm(model: EditableModel, layouts: Sequence[Layout], layer: int, R:
     """
     if model.arch.mlp_norm is None:
         return R
-    norm = model.layer(layer).get_submodule(model.arch.mlp_norm)
     y = values_at(model, layouts, layer)
     with torch.no_grad():
-        gain: Tensor = norm(torch.ones_like(y[:1]))
-        wanted: Tensor = norm(y) + R
+        gain = model.after_mlp(layer, torch.ones_like(y[:1]))
+        wanted = model.after_mlp(layer, y) + R
     return wanted / gain * y.square().mean(-1, keepdim=True).sqrt() - y

@@ -79,12 +79,10 @@ def at_stream(replay: Replay, offsets: Tensor) -> Tensor:
 
 def at_down(replay: Replay, offsets: Tensor) -> Tensor:
     """An offset of the down projection's output, through the norm that some families put behind it."""
-    norm = replay.model.arch.mlp_norm
-    if norm is None:
+    model, layer = replay.model, replay.layer
+    if model.arch.mlp_norm is None:
         return offsets
-    module = replay.model.layer(replay.layer).get_submodule(norm)
-    changed: Tensor = module(replay.values + offsets) - module(replay.values)
-    return changed
+    return model.after_mlp(layer, replay.values + offsets) - model.after_mlp(layer, replay.values)
 
 
 def optimise(

@@ -217,6 +217,14 @@ class EditableModel:
             self.forward(batch)
         return {name: seen[name] for name in modules}
 
+    def after_mlp(self, layer: int, values: Tensor) -> Tensor:
+        """(n, d_model) outputs of the MLP as the stream receives them: through a norm, where a family has one."""
+        if self.arch.mlp_norm is None:
+            return values
+        norm = self.layer(layer).get_submodule(self.arch.mlp_norm)
+        found: Tensor = norm(values.to(next(norm.parameters()).device))
+        return found.to(values.device)
+
     # Functional changes
 
     def overlay(self, delta: "Additive") -> AbstractContextManager[None]:
