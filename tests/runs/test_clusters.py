@@ -137,6 +137,14 @@ def test_a_config_that_cannot_be_fails_on_a_cluster_as_here(
         assert isinstance(outcome.error, BadInput) and "asks for 99" in str(outcome.error)
 
 
+def test_what_fits_on_no_machine_is_told(address: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    executor = RayCluster(address)
+    with pytest.warns(UserWarning, match=r"no machine .* gpus=1.*waits for one"):
+        executor.submit(Job(make_config(), tmp_path / "runs", tmp_path, Needs(gpus=1)))
+    assert executor.wait(None) == []
+    executor.stop()
+
+
 def test_no_cluster_there(make_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no Ray cluster can be reached at 127\.0\.0\.1:1"):
         run_sweep([make_config()], tmp_path, RayCluster("127.0.0.1:1"))

@@ -5,6 +5,7 @@ Both find the runs' folders on storage that all machines share, under the same p
 
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -41,6 +42,7 @@ class RayCluster:
         if self._ray is None:
             self._connect()
         needs = job.needs
+        self._warn_of_waiting(job)
         # A fresh process for each run, as on one machine; attempts are counted in one place, the sweep.
         task = self._ray.remote(max_calls=1, max_retries=0)(_work)
         wanted = {"num_cpus": needs.threads, "num_gpus": needs.gpus, "memory": needs.memory or None}
@@ -78,6 +80,17 @@ class RayCluster:
                 "`ray start --head`, and give its address with --address."
             ) from error
         self._connected = True
+
+    def _warn_of_waiting(self, job: Job) -> None:
+        """A task that fits on no machine waits without a word, for one that may never come."""
+        asked = {"CPU": job.needs.threads, "GPU": job.needs.gpus, "memory": job.needs.memory}
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(all(machine.get(name, 0) >= n for name, n in asked.items()) for machine in machines):
+            warnings.warn(
+                f"no machine of the Ray cluster has what {job.run.path.name} asks for ({job.needs}); it waits for one. "
+                "--threads, --gpus and --memory say what a run asks for.",
+                stacklevel=2,
+            )
 
     def _result(self, ref: Any) -> Exception | None:
         try:
