@@ -20,6 +20,7 @@ from errata.cli import (
     locate,
     prompts,
     report,
+    reproduce,
     train,
     undo,
 )
@@ -44,6 +45,7 @@ for name, function, summary in (
     ("train", train.train, "Let a method learn beforehand."),
     ("run", run_command.run, "Edit and measure; resumable."),
     ("report", report.report, "Runs to one HTML page."),
+    ("reproduce", reproduce.reproduce, "A table or figure of the papers."),
     ("list", listing.list_, "List methods, models, tasks, datasets."),
     ("prompts", prompts.prompts, "What a benchmark asks, word by word."),
     ("doctor", doctor.doctor, "Prove that a model can be edited."),
