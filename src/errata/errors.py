@@ -6,6 +6,7 @@ ErrataError
 ├── MissingArtifact     something to be built beforehand is absent; the message names the command
 ├── Diverged            a weight or an update became NaN or infinite by editing: a result, not a crash
 └── RunInUse            another process works in the same run directory
+Interrupted             Ctrl-C while runs were worked on; a KeyboardInterrupt
 
 Messages name the thing, what was found, what would do, and the next command. The command line prints
 them without a traceback and exits with code 2.
@@ -34,3 +35,7 @@ class Diverged(ErrataError):
 
 class RunInUse(ErrataError):
     """Another process works in the same run directory."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: what was finished is kept. The message names the command that goes on; the exit code is 130."""

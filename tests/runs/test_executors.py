@@ -8,25 +8,31 @@ from pathlib import Path
 import pytest
 from tiny_world import OPTIONS, MakeConfig
 
-from errata.errors import BadInput
+from errata.errors import BadInput, Interrupted
 from errata.runs.config import run_name
-from errata.runs.executors import run_all
+from errata.runs.executors import Here, Processes
 from errata.runs.layout import RunDir
 from errata.runs.ledger import read_ledger
-from errata.runs.runner import Interrupted
+from errata.runs.sweep import raise_failures, run_sweep
 
 
 def test_a_run_that_fails_stops_no_other(tmp_path: Path, make_config: MakeConfig) -> None:
     good, bad = make_config(edits=[1], probe_limit=1), make_config(edits=[99])
     seen: dict[str, tuple[int, int]] = {}
+    failed, finished = run_sweep(
+        [bad, good], tmp_path, Processes(2), lambda what, done, total: seen.update({what: (done, total)})
+    )
     with pytest.raises(BadInput, match="asks for 99"):
-        run_all([bad, good], tmp_path, 2, 1, lambda what, done, total: seen.update({what: (done, total)}))
+        raise_failures([failed, finished])
+    assert (failed.status, failed.attempts) == ("failed", 1)
+    assert failed.log is not None and "asks for 99" in failed.log.read_text()
     run = RunDir(tmp_path / run_name(good))
-    assert run.checkpoints() == [0, 1]
+    assert finished.run == run and finished.status == "finished" and run.checkpoints() == [0, 1]
+    assert seen["runs"] == (2, 2)
     done, total = seen[f"{run.path.name} (seconds)"]
     assert done == total
-    (alone,) = run_all([good, good], tmp_path / "alone", 2)
-    assert read_ledger(alone.ledger)[-1].fingerprint == read_ledger(run.ledger)[-1].fingerprint
+    (alone,) = run_sweep([good, good], tmp_path / "alone", Here())
+    assert read_ledger(alone.run.ledger)[-1].fingerprint == read_ledger(run.ledger)[-1].fingerprint
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
@@ -36,12 +42,12 @@ def test_ctrl_c_ends_all_processes_and_leaves_no_lock(tmp_path: Path, make_confi
     editing: set[str] = set()
 
     def interrupt(what: str, done: int, total: int) -> None:
-        editing.update(run.path.name for run in map(RunDir, tmp_path.iterdir()) if run.health(0).exists())
+        editing.update(run.path.name for run in map(RunDir, tmp_path.glob("rome*")) if run.health(0).exists())
         if len(editing) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match="Repeat the command"):
-        run_all(configs, tmp_path, 2, 1, interrupt)
+        run_sweep(configs, tmp_path, Processes(2), interrupt)
     assert not multiprocessing.active_children()
-    for run in map(RunDir, tmp_path.iterdir()):
+    for run in map(RunDir, tmp_path.glob("rome*")):
         assert run.health(0).exists() and not run.owner.exists() and not read_ledger(run.ledger)

@@ -14,9 +14,10 @@ import yaml
 from tiny_world import MakeConfig
 
 from errata.runs.config import RunConfig, load_configs, run_name
-from errata.runs.executors import run_all
+from errata.runs.executors import Here
 from errata.runs.ledger import read_ledger
 from errata.runs.runner import start
+from errata.runs.sweep import run_sweep
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and forks")
 PRELOADED = ["errata.runs.runner", "transformers.models.llama.modeling_llama", "errata.testing"]
@@ -54,8 +55,9 @@ def kill(config: RunConfig, root: Path, fatal: int) -> int | None:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Every file of a run; of the ledger everything but the seconds, of config.yaml everything but the commit."""
+    """Every file of a run but its costs; of the ledger all but the seconds, of config.yaml all but the commit."""
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    files.pop("costs.json", None)
     ledger = files.pop("ledger.jsonl")
     lines = [{**json.loads(line), "seconds": 0} for line in ledger.read_text().splitlines()]
     config = yaml.safe_load(files.pop("config.yaml").read_text())
@@ -137,19 +139,19 @@ def run_orders(file: Path, root: Path, cache: str) -> None:
         if list((root / run_name(second)).glob("updates/*.safetensors")):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run_all([file], root, workers=1, progress=die)
+    run_sweep([file], root, Here(), die)
 
 
 def test_several_orders_killed_within_the_second(tmp_path: Path, make_config: MakeConfig) -> None:
     values = make_config(edits=[2], probe_limit=1).model_dump(mode="json", exclude={"seed"})
     file = tmp_path / "orders.yaml"
     file.write_text(yaml.safe_dump({**values, "seeds": [0, 1, 2]}))
-    expected = [content(run.path) for run in run_all([file], tmp_path / "whole", workers=1)]
+    expected = [content(ended.run.path) for ended in run_sweep([file], tmp_path / "whole", Here())]
     assert len({run["config"]["data_sha256"] for run in expected}) == 3
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=run_orders, args=(file, tmp_path / "killed", os.environ["ERRATA_CACHE"]))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and len(list((tmp_path / "killed").iterdir())) == 2
-    again = run_all([file], tmp_path / "killed", workers=1)
-    assert [content(run.path) for run in again] == expected
+    again = run_sweep([file], tmp_path / "killed", Here())
+    assert [content(ended.run.path) for ended in again] == expected

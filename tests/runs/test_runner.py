@@ -16,7 +16,7 @@ from tiny_world import MakeConfig, rows, save_model, write_rows
 
 from errata.artifacts.store import Artifacts, Need
 from errata.editors.base import EditResult, Progress, State
-from errata.errors import BadInput, Diverged, ErrataError, MissingArtifact, RunInUse
+from errata.errors import BadInput, Diverged, ErrataError, Interrupted, MissingArtifact, RunInUse
 from errata.keyvalue.filters import Held
 from errata.model.editable import EditableModel
 from errata.model.loading import load
@@ -27,7 +27,7 @@ from errata.runs.config import read_resolved, run_name
 from errata.runs.layout import RunDir
 from errata.runs.ledger import read_ledger
 from errata.runs.lock import locked
-from errata.runs.runner import Interrupted, start
+from errata.runs.runner import start
 from errata.types import EditRequest
 from errata.update.delta import WeightDelta
 from errata.update.session import EditSession

@@ -11,7 +11,7 @@ from errata.cli.options import DataDir
 from errata.cli.output import note, progress
 from errata.errors import BadInput
 from errata.runs.layout import RunDir
-from errata.types import Engine, Progress
+from errata.types import Engine
 
 if TYPE_CHECKING:
     from errata.runs.config import RunConfig
@@ -62,23 +62,18 @@ def changed(path: Path, changes: Mapping[str, object]) -> list["RunConfig"]:
 
 
 def perform(configs: Sequence["RunConfig | Path"], root: Path, workers: int | None, threads: int) -> list[RunDir]:
-    """The runs of those configs, each brought to its end."""
+    """The runs of those configs, each brought to its end. The first error of one that failed, when all have ended."""
     from errata.runs.config import each_run
-    from errata.runs.executors import run_all
+    from errata.runs.executors import Here, Processes
+    from errata.runs.jobs import Needs
+    from errata.runs.sweep import raise_failures, run_sweep
 
     runs = each_run(configs)
     if len(runs) > len(configs):
         note(f"{len(runs)} runs, one for each order of the edits (`seeds`)")
+    most = workers or min(len(runs), os.cpu_count() or 1)
+    executor = Here() if most == 1 else Processes(most)
     with progress() as bar:
-        shown = bar if len(runs) == 1 else whole_runs(bar)
-        return run_all(runs, root, workers or min(len(runs), os.cpu_count() or 1), threads, shown)
-
-
-def whole_runs(bar: Progress) -> Progress:
-    """One bar for each run: what several runs have in hand would overwrite each other."""
-
-    def show(what: str, done: int, total: int) -> None:
-        if what.endswith("(seconds)"):
-            bar(what, done, total)
-
-    return show
+        ended = run_sweep(runs, root, executor, bar, needs=lambda config: Needs(threads), retries=0)
+    raise_failures(ended)
+    return [outcome.run for outcome in ended]

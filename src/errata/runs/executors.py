@@ -1,139 +1,169 @@
-"""Several runs at once on one machine: a spawned process each, with torch threads of its own."""
+"""What launches workers: this process, or several processes on this machine. No torch here.
 
+What is done and what is not lies in the runs' folders; an executor only has jobs worked on, and says which ended.
+"""
+
+import math
 import multiprocessing
 import os
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Protocol
 
 from errata.errors import ErrataError
-from errata.runs.config import RunConfig, each_run, place
-from errata.runs.layout import RunDir
-from errata.runs.runner import Interrupted, start
+from errata.runs.jobs import PULSE, Job
+from errata.runs.outlook import whole
 from errata.types import Progress
 
 PATIENCE = 30.0
 """Seconds that processes get to finish the file in hand after Ctrl-C."""
 
+Ended = tuple[Job, Exception | None]
+"""A job that a worker has left, and what went wrong; None if its run is finished."""
 
-def run_all(
-    configs: Sequence[RunConfig | Path],
-    root: Path | str,
-    workers: int,
-    threads: int = 1,
-    progress: Progress | None = None,
-) -> list[RunDir]:
-    """Bring every run to its end, `workers` at the same time, and return them in order.
 
-    configs: as for `start`, or files of several orders; what is named twice runs once. threads: torch threads of
-    each run.
-    A run that fails does not stop the others; its error is raised when they are done. Interrupted after Ctrl-C,
-    once every process has finished its file and ended.
+class Died(ErrataError):
+    """A worker ended without a word: killed, out of memory, or its machine is gone."""
+
+
+class Executor(Protocol):
+    """Has jobs worked on."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job; it is begun when there is room."""
+
+    def wait(self, progress: Progress | None) -> list[Ended]:
+        """Look after the jobs for a moment (`PULSE` seconds, or until one ends); those that ended."""
+
+    def stop(self) -> None:
+        """End what is being worked on, as Ctrl-C does. Finished work is kept."""
+
+
+class Here:
+    """One job after the other, in this process."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+
+    def wait(self, progress: Progress | None) -> list[Ended]:
+        job = self._waiting.pop(0)
+        return [(job, job.work(progress))]
+
+    def stop(self) -> None:
+        self._waiting.clear()
+
+
+@dataclass
+class Processes:
+    """Spawned processes on this machine.
+
+    workers: how many at a time at most. memory: bytes that they may need together, None for any. gpus: those that
+    are shared out, as CUDA_VISIBLE_DEVICES names them. A job that needs more than there is runs alone.
     """
-    runs = {place(config, root)[1]: config for config in each_run(configs)}
-    if workers == 1 or len(runs) == 1:
-        with _threads(threads):
-            return [RunDir(start(config, root, progress)) for config in runs.values()]
-    _Pool(runs, root, threads, progress).work(workers)
-    return list(runs)
 
+    workers: int
+    memory: int | None = None
+    gpus: Sequence[str] = ()
+    _waiting: list[Job] = field(default_factory=list)
+    _running: dict[Connection, "_Worker"] = field(default_factory=dict)
 
-class _Pool:
-    """Processes, each with the pipe through which it reports."""
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
 
-    def __init__(
-        self, runs: Mapping[RunDir, RunConfig | Path], root: Path | str, threads: int, progress: Progress | None
-    ) -> None:
-        self._waiting = list(runs.items())
-        self._root, self._threads, self._progress = root, threads, progress
-        self._running: dict[Connection, tuple[SpawnProcess, RunDir]] = {}
-        self._ended: dict[RunDir, BaseException | None] = {}
+    def wait(self, progress: Progress | None) -> list[Ended]:
+        while self._waiting and self._has_room(self._waiting[0]):
+            self._launch(self._waiting.pop(0))
+        ended = [self._bury(pipe) for pipe in wait(list(self._running), PULSE) if isinstance(pipe, Connection)]
+        report([worker.job for worker in self._running.values()], progress)
+        return ended
 
-    def work(self, workers: int) -> None:
-        try:
-            while self._waiting or self._running:
-                while self._waiting and len(self._running) < workers:
-                    self._launch(*self._waiting.pop(0))
-                self._listen()
-        except KeyboardInterrupt:
-            self._stop()
-            raise Interrupted("stopped; finished work is kept. Repeat the command to go on.") from None
-        _raise_all([error for error in self._ended.values() if error is not None])
+    def stop(self) -> None:
+        """Tell every process to stop until it has. A second signal changes nothing."""
+        deadline = time.monotonic() + PATIENCE
+        self._waiting.clear()
+        with _deaf():
+            for pipe, worker in self._running.items():
+                # Again and again: a process that is still starting does not hear yet.
+                while worker.process.is_alive() and time.monotonic() < deadline:
+                    _interrupt(worker.process)
+                    worker.process.join(0.5)
+                worker.process.kill()  # no harm: a run may be killed at any moment
+                worker.process.join()
+                pipe.close()
+        self._running.clear()
 
-    def _launch(self, run: RunDir, config: RunConfig | Path) -> None:
+    def _has_room(self, job: Job) -> bool:
+        running = [worker.job.needs for worker in self._running.values()]
+        memory = job.needs.memory + sum(needs.memory for needs in running)
+        fits = self.memory is None or memory <= self.memory
+        return not running or (len(running) < self.workers and fits and len(self._free()) >= job.needs.gpus)
+
+    def _free(self) -> list[str]:
+        taken = {gpu for worker in self._running.values() for gpu in worker.gpus}
+        return [gpu for gpu in self.gpus if gpu not in taken]
+
+    def _launch(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
+        gpus = self._free()[: math.ceil(job.needs.gpus)]
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(config, self._root, self._threads, theirs))
+        process = context.Process(target=_child, args=(job, gpus, theirs))
         with _deaf():
             process.start()
         theirs.close()
-        self._running[ours] = process, run
+        self._running[ours] = _Worker(process, job, gpus)
 
-    def _listen(self) -> None:
-        """Handle what has been reported; a pipe that ends means that its process has."""
-        for pipe in wait(list(self._running)):
-            assert isinstance(pipe, Connection)
-            _, run = self._running[pipe]
-            try:
-                self._handle(run, pipe.recv())
-            except EOFError:
-                self._bury(pipe)
-
-    def _handle(self, run: RunDir, message: Any) -> None:
-        if isinstance(message, tuple):
-            if self._progress is not None:
-                self._progress(*message)
-        else:
-            self._ended[run] = message
-
-    def _bury(self, pipe: Connection) -> None:
-        process, run = self._running.pop(pipe)
-        process.join()
-        if run not in self._ended:
-            self._ended[run] = ErrataError(
-                f"the process of {run.path} ended with code {process.exitcode}, perhaps for want of memory; repeat the "
-                "command to go on, with fewer workers if it happens again."
+    def _bury(self, pipe: Connection) -> Ended:
+        """A pipe with something in it, or at its end, means that the process has done what it will."""
+        worker = self._running.pop(pipe)
+        try:
+            said = pipe.recv()
+        except EOFError:
+            worker.process.join()
+            said = Died(
+                f"the process of {worker.job.run.path} ended with code {worker.process.exitcode}, perhaps for want of "
+                "memory; repeat the command to go on, with fewer workers if it happens again."
             )
-        elif isinstance(self._ended[run], KeyboardInterrupt):
-            raise KeyboardInterrupt
-
-    def _stop(self) -> None:
-        """Tell every process to stop as Ctrl-C does, until it has. A second signal changes nothing."""
-        deadline = time.monotonic() + PATIENCE
-        with _deaf():
-            for pipe, (process, _) in self._running.items():
-                # Again and again: a process that is still starting does not hear yet.
-                while process.is_alive() and time.monotonic() < deadline:
-                    _interrupt(process)
-                    _drain(pipe)
-                process.kill()  # no harm: a run may be killed at any moment
-                process.join()
+        worker.process.join()
+        pipe.close()
+        if isinstance(said, KeyboardInterrupt):
+            raise said
+        return worker.job, said
 
 
-def _child(config: RunConfig | Path, root: Path | str, threads: int, pipe: Connection) -> None:
-    """One run in a process of its own. Sends (what, done, total) on the way and at last an error, or None."""
+@dataclass(frozen=True)
+class _Worker:
+    process: SpawnProcess
+    job: Job
+    gpus: Sequence[str]
+
+
+def report(running: Sequence[Job], progress: Progress | None) -> None:
+    """Report how far the running jobs have come."""
+    for job in running:
+        if progress is not None and (at := job.progress()) is not None:
+            progress(whole(job.run), *at)
+
+
+def _child(job: Job, gpus: Sequence[str], pipe: Connection) -> None:
+    """One job in a process of its own, which sends at last what went wrong, or None."""
     _end_with_parent()
     signal.signal(signal.SIGINT, _interrupt_once)
-    import torch
-
-    torch.set_num_threads(threads)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # before torch counts them
     try:
-        start(config, root, lambda what, done, total: pipe.send((what, done, total)))
-        pipe.send(None)
+        pipe.send(job())
     except KeyboardInterrupt:
         pipe.send(KeyboardInterrupt())
-    except ErrataError as error:
-        pipe.send(error)
-    except Exception:
-        pipe.send(RuntimeError(f"a run failed:\n{traceback.format_exc()}"))
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:
@@ -160,21 +190,6 @@ def _interrupt(process: SpawnProcess) -> None:
             os.kill(process.pid, signal.SIGINT)
 
 
-def _drain(pipe: Connection, seconds: float = 0.5) -> None:
-    """Read what comes, so that nobody waits for a full pipe."""
-    end = time.monotonic() + seconds
-    with suppress(EOFError):
-        while (left := end - time.monotonic()) > 0 and pipe.poll(left):
-            pipe.recv()
-
-
-def _raise_all(errors: Sequence[BaseException]) -> None:
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise ErrataError("\n".join(map(str, errors)))
-
-
 @contextmanager
 def _deaf() -> Iterator[None]:
     """Ignore Ctrl-C, also in processes started meanwhile, which set a handler of their own."""
@@ -186,15 +201,3 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

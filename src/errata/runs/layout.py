@@ -9,6 +9,8 @@ runs/memit-atlas-atlas-3fa2c1d0/
   state/00001.safetensors       what the method carries on from batch 1, if anything
   scores/00010/<table>.parquet  one row for each item after 10 edits; exists <=> complete
   scores/00010/health.json      {measure: value}
+  costs.json                    seconds of each kind of step, and the most memory it took
+  finished.json                 the files of a run that has come to its end
   run.lock, owner.json          who works here now
 """
 
@@ -54,6 +56,14 @@ class RunDir:
         return self.path / "ledger.jsonl"
 
     @property
+    def costs(self) -> Path:
+        return self.path / "costs.json"
+
+    @property
+    def finished(self) -> Path:
+        return self.path / "finished.json"
+
+    @property
     def lock(self) -> Path:
         return self.path / "run.lock"
 
@@ -95,6 +105,21 @@ def open_run(path: Path) -> RunDir:
         found = "it holds no config.yaml" if path.is_dir() else "there is no such folder"
         raise BadInput(f"{path} is not a run: {found}. Start one: errata run CONFIG.yaml")
     return run
+
+
+def mark_finished(run: RunDir, hook: WriteHook | None = None) -> None:
+    """Note that the run has come to its end, with the files it has then."""
+    passing = {run.finished.name, run.costs.name, run.lock.name, run.owner.name}
+    files = sorted(file.relative_to(run.path).as_posix() for file in run.path.rglob("*") if file.is_file())
+    write_json(run.finished, {"files": [name for name in files if name not in passing]}, hook)
+
+
+def is_finished(run: RunDir) -> bool:
+    """Whether the run has come to its end and no file of it was removed since."""
+    if not run.finished.exists():
+        return False
+    files = json.loads(run.finished.read_text(encoding="utf-8"))["files"]
+    return all((run.path / name).exists() for name in files)
 
 
 @contextmanager

@@ -5,7 +5,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from errata.runs.layout import RunDir
 from errata.types import Progress
+
+
+def whole(run: RunDir) -> str:
+    """What is reported of a run as a whole, in seconds."""
+    return f"{run.path.name} (seconds)"
 
 
 class Outlook:
@@ -44,6 +50,11 @@ class Outlook:
         self._spent[kind] += self._clock() - began
         self._done[kind] += count
         self._report(0.0)
+
+    @property
+    def spent(self) -> dict[str, tuple[int, float]]:
+        """Kind of step -> (how many were done, seconds they took together), of those done here."""
+        return {kind: (count, round(self._spent[kind], 3)) for kind, count in self._done.items()}
 
     def skip(self, kind: str, count: int = 1) -> None:
         """Those steps are done already."""

@@ -11,14 +11,15 @@ import torch
 from errata.artifacts.store import Artifacts
 from errata.editing import filtered
 from errata.editors.base import EditResult, State
-from errata.errors import BadInput, Diverged, ErrataError
+from errata.errors import BadInput, Diverged, ErrataError, Interrupted
 from errata.runs.beforehand import provide, record_artifacts
 from errata.runs.checkpoint import read_state, read_update, write_state, write_update
 from errata.runs.config import RunConfig, place
-from errata.runs.layout import RunDir, WriteHook
+from errata.runs.costs import peak_memory
+from errata.runs.layout import RunDir, WriteHook, is_finished, mark_finished, write_json
 from errata.runs.ledger import Entry, Ledger
 from errata.runs.lock import locked
-from errata.runs.outlook import Outlook
+from errata.runs.outlook import Outlook, whole
 from errata.runs.scoring import Scorer
 from errata.runs.selection import read_known
 from errata.runs.setup import Setup, hyperparameters, prepare, record
@@ -28,10 +29,6 @@ from errata.update.session import Applied, EditSession
 BUILD, EDIT = "build", "edit"
 DIVERGED = (Diverged, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What a method raises on a model whose weights have become useless."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: what was finished is kept. The message names the command that goes on; the exit code is 130."""
 
 
 def start(
@@ -79,7 +76,7 @@ class _Run:
         self._done: list[Entry] = []
         self._carrier: Entry | None = None
         self._scorer = Scorer(setup, run, self._session, hook)
-        self._outlook = Outlook(f"{run.path.name} (seconds)", self._expected(), progress)
+        self._outlook = Outlook(whole(run), self._expected(), progress)
 
     @property
     def _single(self) -> bool:
@@ -104,7 +101,16 @@ class _Run:
                 self._session.undo()
             if self._setup.config.stop_at_collapse and self._scorer.has_collapsed(edits):
                 break
+        self._note_end()
         self._outlook.finish()
+
+    def _note_end(self) -> None:
+        """What the run took, if this process did anything of it, and that it is finished."""
+        steps = self._outlook.spent
+        if steps.keys() - {BUILD}:
+            write_json(self._run.costs, {"steps": steps, "memory": peak_memory(self._setup.model.device)}, self._hook)
+        if not is_finished(self._run):
+            mark_finished(self._run, self._hook)
 
     def _expected(self) -> dict[str, tuple[int, float]]:
         """Kind of step -> (how many, seconds for one until the first is measured)."""
