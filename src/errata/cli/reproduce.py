@@ -1,5 +1,6 @@
 """errata reproduce: a table or figure of the papers, from its recipe to its numbers."""
 
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -37,16 +38,12 @@ def reproduce(
     ] = None,
     scale: Annotated[
         Scale,
-        typer.Option(help="atlas: the embedded models. paper: the papers' models, which must be on this machine."),
+        typer.Option(help="atlas: the embedded models. paper: those of the papers, if they are here."),
     ] = Scale.ATLAS,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer methods, checkpoints and items, as the recipe says.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer methods, checkpoints, items.")] = False,
     protocol: Annotated[
         Protocol | None,
-        typer.Option(
-            help="fixed: methods as their papers have them. paper: as the released code does it. Default: both."
-        ),
+        typer.Option(help="fixed: methods as their papers have them. paper: as the released code. Default: both."),
     ] = None,
     orders: Annotated[int, typer.Option(min=1, max=3, help="How many orders of the edits, a run for each.")] = 1,
     edits: Annotated[
@@ -154,28 +151,22 @@ def _reproduce(
 ) -> None:
     from errata.report.reproduction import reproduction
 
-    runs = _runs(recipe, planned, request, root, workers)
+    runs, failed = _runs(planned, request, root, workers)
     made = reproduction(recipe, runs, _question(request))
     page = _write(made, runs, out)
+    folders = list(dict.fromkeys(str(run.analysis.results.path) for run in runs))
     if json:
-        folders = {str(run.analysis.results.path): run.model for run in runs}
         tables = [{"name": t.name, "title": t.title, "caption": t.caption, "rows": list(t.rows)} for t in made]
-        emit(
-            {
-                "recipe": recipe.id,
-                "scale": request.scale,
-                "report": page and str(page),
-                "runs": folders,
-                "tables": tables,
-            }
-        )
-        return
-    for each in made:
-        _print(each)
-    if page is not None:
-        folders = " ".join(dict.fromkeys(str(run.analysis.results.path) for run in runs))
-        note(f"What the papers found, on these runs: errata findings {folders}")
-        typer.echo(page)
+        told = {"recipe": recipe.id, "scale": request.scale, "report": page and str(page)}
+        emit({**told, "runs": folders, "failed": failed, "tables": tables})
+    else:
+        for each in made:
+            _print(each)
+        if page is not None:
+            note(f"What the papers found, on these runs: errata findings {' '.join(folders)}")
+            typer.echo(page)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _print(shown: "Table") -> None:
@@ -187,21 +178,32 @@ def _print(shown: "Table") -> None:
 
 
 def _runs(
-    recipe: "Recipe", planned: Sequence["Planned"], request: "Request", root: Path, workers: int | None
-) -> list["Reproduced"]:
-    """The recipe's runs, brought to their end and weighed, in its order."""
-    from errata.cli.run import perform
+    planned: Sequence["Planned"], request: "Request", root: Path, workers: int | None
+) -> tuple[list["Reproduced"], list[str]]:
+    """The recipe's runs, brought to their end and weighed, in its order; and the folders of those that failed."""
     from errata.report.reproduction import Reproduced
     from errata.report.summary import read
+    from errata.runs.executors import Here, Processes
     from errata.runs.recipe import check_models
+    from errata.runs.sweep import raise_failures, run_sweep
 
     if not planned:
-        return []
+        return [], []
     check_models(planned)
     ready = _possible(planned)
     _learn(ready, request)
-    folders = perform([p.config for p in ready], root, workers, threads=1)
-    return [Reproduced(p.model, found) for p, found in zip(ready, read([run.path for run in folders]), strict=True)]
+    most = workers or min(len(ready), os.cpu_count() or 1)
+    with progress() as bar:
+        ended = run_sweep([p.config for p in ready], root, Here() if most == 1 else Processes(most), bar)
+    failed = [outcome for outcome in ended if outcome.error is not None]
+    if len(failed) == len(ended):
+        raise_failures(ended)
+    for outcome in failed:
+        note(f"{outcome.run.path.name} failed and is left out: {outcome.error} (log: {outcome.log or 'none'})")
+    whole = [(p, outcome) for p, outcome in zip(ready, ended, strict=True) if outcome not in failed]
+    found = read([outcome.run.path for _, outcome in whole])
+    runs = [Reproduced(p.model, analysis) for (p, _), analysis in zip(whole, found, strict=True)]
+    return runs, [str(outcome.run.path) for outcome in failed]
 
 
 def _possible(planned: Sequence["Planned"]) -> list["Planned"]:

@@ -159,10 +159,10 @@ def muting_table(runs: Sequence[Analysis]) -> Table:
     return Table(
         "muting",
         "The muting effect",
-        "Shares of all outputs to benchmarks that are answered in words. Empty: nothing but blanks. Repeating: one unit "
-        "said over and over, or hardly any new group of three words. Random: takes more bits a character than any output "
-        "of the unedited model does, a quarter more at least, by the trigrams of these outputs. Right answers are not "
-        "mute.",
+        "Shares of all outputs to benchmarks that are answered in words. Empty: nothing but blanks. Repeating: one "
+        "unit said over and over, or hardly any new group of three words. Random: takes a quarter more bits a "
+        "character than any output of the unedited model, by the trigrams of these, or has no letter at all. Right "
+        "answers are not mute.",
         (
             Column("Run", "text", ("run",)),
             Column("Model", "text", ("model",)),
@@ -183,6 +183,6 @@ def muting_table(runs: Sequence[Analysis]) -> Table:
 
 def _muting_row(run: Analysis, found: Muteness) -> dict[str, Any]:
     low, high = found.interval
-    kinds = {kind: found.kinds.get(kind, 0) / found.n for kind in STATES if kind is not None}
+    kinds: dict[str, Any] = {kind: found.kinds.get(kind, 0) / found.n for kind in STATES if kind is not None}
     row: dict[str, Any] = {"run": run.label, "model": model_title(run.results.model), "edits": found.edits}
     return row | {"mute": found.share, "low": low, "high": high, "n": found.n, **kinds}

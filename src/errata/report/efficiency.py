@@ -41,8 +41,8 @@ def editing_table(name: str, runs: Sequence[tuple[str, Analysis]], published: st
     return Table(
         name,
         "Seconds and memory of editing",
-        "Seconds: of all edits up to there together, loading and what is built beforehand left out. An edit: the median. "
-        "Memory: the most that the process held, the model and the libraries included; on a GPU also its tensors there. "
+        "Seconds: of all edits up to there together, without what is built beforehand. An edit: the median. "
+        "Memory: the most that the process held, model and libraries included; on a GPU also its tensors there. "
         "Published: on one GPU, of the paper's models.",
         (
             Column("Method", "text", ("method",)),

@@ -14,7 +14,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Column:
-    """keys: what the cell shows; two for a range, four for a score (`score`). title: the head. kind: how it is written."""
+    """keys: what the cell shows; two for a range, four for a `score`. title: the head. kind: how it is written."""
 
     title: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""The tables of the papers from records: in their layout, with intervals, the printed numbers beneath. No torch here."""
+"""The papers' tables from records: in their layout, with intervals, the printed numbers beneath. No torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -224,7 +224,7 @@ def _title(recipe: Recipe, runs: Sequence[Reproduced]) -> str:
 
 def _caption(recipe: Recipe, faults: Sequence[Anomaly]) -> str:
     parts = [
-        "Scores with 95 % intervals; beneath, what the paper printed, of its own models and benchmarks: compare shares, "
+        "Scores with 95 % intervals; beneath, what the paper printed of its own models and benchmarks: compare shares, "
         "not values. Kept: mean share of the unedited score. Efficacy: an edit's own prompt gives the new answer. "
         "Collapsed: a whole interval lies below a loss of a tenth of the unedited score, or answers became constant.",
         recipe.note,
