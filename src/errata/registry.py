@@ -311,6 +311,20 @@ def split_variant(method: str) -> tuple[str, str | None]:
     return name, variant
 
 
+def check_method(method: str, options: Iterable[str] = ()) -> None:
+    """BadInput for a method, variant or option that does not exist, from the files alone: nothing is imported.
+
+    Options of methods in other packages are not looked into.
+    """
+    name, _ = split_variant(method)
+    if name not in editors():
+        raise BadInput(unknown("method", name, editors(), "errata list methods"))
+    known = [option.name for option in editors()[name].options]
+    for option in options if known else ():
+        if option not in known:
+            raise BadInput(unknown(f"option of {name}", option, known, f"errata list methods {name}"))
+
+
 def check_options(name: str, options: Iterable[str]) -> None:
     """BadInput for an option that the method does not have, naming the near ones."""
     known = {field.name for field in fields(editor_class(name)) if field.init}  # type: ignore[arg-type]

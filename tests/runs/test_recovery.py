@@ -1,6 +1,5 @@
 """Killed at any write and started again, a run ends as if nothing had happened."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_world import MakeConfig
+from tiny_world import MakeConfig, content
 
 from errata.runs.config import RunConfig, load_configs, run_name
 from errata.runs.executors import Here
@@ -52,17 +51,6 @@ def kill(config: RunConfig, root: Path, fatal: int) -> int | None:
     process.start()
     process.join()
     return process.exitcode
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file of a run but its costs; of the ledger all but the seconds, of config.yaml all but the commit."""
-    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    files.pop("costs.json", None)
-    ledger = files.pop("ledger.jsonl")
-    lines = [{**json.loads(line), "seconds": 0} for line in ledger.read_text().splitlines()]
-    config = yaml.safe_load(files.pop("config.yaml").read_text())
-    del config["versions"]["commit"]
-    return {name: path.read_bytes() for name, path in files.items()} | {"ledger": lines, "config": config}
 
 
 def undisturbed(config: RunConfig, root: Path) -> tuple[dict[str, Any], Count]:

@@ -1,6 +1,7 @@
 """Runs of a tiny model, with real ROME and MEMIT and with methods that misbehave."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,7 +25,7 @@ from errata.records import Record, read_records
 from errata.registry import load_filter
 from errata.runs.checkpoint import read_state, read_update
 from errata.runs.config import read_resolved, run_name
-from errata.runs.layout import RunDir
+from errata.runs.layout import RunDir, is_finished
 from errata.runs.ledger import read_ledger
 from errata.runs.lock import locked
 from errata.runs.runner import start
@@ -406,7 +407,7 @@ def test_the_state_reaches_the_next_batch_past_one_that_failed(tmp_path: Path, m
     assert [entry.carries for entry in read_ledger(run.ledger)] == [True, False, True]
 
 
-def test_a_state_that_is_lost_stops_the_run(tmp_path: Path, misbehaving: MakeConfig) -> None:
+def test_a_state_that_is_lost_is_computed_again(tmp_path: Path, misbehaving: MakeConfig) -> None:
     config = misbehaving(edits=[2])
 
     def stop(path: Path) -> None:
@@ -417,8 +418,9 @@ def test_a_state_that_is_lost_stops_the_run(tmp_path: Path, misbehaving: MakeCon
         start(config, tmp_path, on_write=stop)
     run = RunDir(tmp_path / run_name(config))
     run.state(1).unlink()
-    with pytest.raises(BadInput, match=r"00001\.safetensors"):
-        start(config, tmp_path)
+    assert start(config, tmp_path) == run.path
+    undisturbed = read_ledger(RunDir(start(config, tmp_path / "undisturbed")).ledger)
+    assert [e.fingerprint for e in read_ledger(run.ledger)] == [e.fingerprint for e in undisturbed]
 
 
 def test_a_model_that_editing_makes_useless_is_scored_as_invalid(tmp_path: Path, misbehaving: MakeConfig) -> None:
@@ -518,6 +520,23 @@ def test_a_root_that_is_a_file(tmp_path: Path, make_config: MakeConfig) -> None:
 def test_a_run_in_use(tmp_path: Path, make_config: MakeConfig) -> None:
     with locked(RunDir(tmp_path / run_name(make_config()))), pytest.raises(RunInUse):
         start(make_config(), tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["sequential", "single"])
+@pytest.mark.parametrize("removed", ["updates/00002.safetensors", "state/*.safetensors", "updates", "scores/00001"])
+def test_what_was_removed_is_computed_again(
+    tmp_path: Path, make_config: MakeConfig, removed: str, setting: str
+) -> None:
+    """MEMIT's state of batch 2 is long gone when its update is missed: it is reached from an earlier one."""
+    config = make_config(method="memit", edits=[1, 4], batch=1, probe_limit=1, setting=setting)
+    run = RunDir(start(config, tmp_path))
+    before = {path: path.read_bytes() for path in run.path.rglob("*.*") if path != run.costs and path.is_file()}
+    for path in run.path.glob(removed):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert setting == "single" or not is_finished(run)
+    start(config, tmp_path)
+    assert is_finished(run)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_weights_that_cannot_be_reproduced_are_noticed(tmp_path: Path, make_config: MakeConfig) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from errata.runs.config import RunConfig
 from errata.testing import tiny_model
 
@@ -47,3 +49,14 @@ def save_model(folder: Path) -> None:
     tiny = tiny_model("llama", layers=2, width=32)
     tiny.model.save_pretrained(folder)
     tiny.tokenizer.save_pretrained(folder)
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Every file of a run but its costs; of the ledger all but the seconds, of config.yaml all but the commit."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    files.pop("costs.json", None)
+    ledger = files.pop("ledger.jsonl")
+    lines = [{**json.loads(line), "seconds": 0} for line in ledger.read_text().splitlines()]
+    config = yaml.safe_load(files.pop("config.yaml").read_text())
+    del config["versions"]["commit"]
+    return {name: path.read_bytes() for name, path in files.items()} | {"ledger": lines, "config": config}

@@ -6,8 +6,7 @@ from typing import Any
 
 import errata
 from errata.atlas.world import cases
-from errata.errors import BadInput
-from errata.registry import editors, split_variant, unknown
+from errata.registry import check_method, editors, split_variant
 from errata.report.formats import Table, to_markdown
 from errata.runs.config import RunConfig
 from errata.types import Progress
@@ -40,7 +39,7 @@ def plan(rows: Sequence[Row], quick: bool, orders: int) -> list[RunConfig]:
     BadInput for an unknown method, variant or option.
     """
     for name, options in rows:
-        _check(name, options)
+        check_method(name, options)
     return [
         RunConfig.model_validate(
             {
@@ -58,16 +57,6 @@ def plan(rows: Sequence[Row], quick: bool, orders: int) -> list[RunConfig]:
         for order in ORDERS[:orders]
         for method, options in rows
     ]
-
-
-def _check(method: str, options: Mapping[str, Any]) -> None:
-    name, _ = split_variant(method)
-    if name not in editors():
-        raise BadInput(unknown("method", name, editors(), "errata list methods"))
-    known = [option.name for option in editors()[name].options]
-    for option in options:
-        if option not in known:
-            raise BadInput(unknown(f"option of {name}", option, known, f"errata list methods {name}"))
 
 
 def learn(methods: Sequence[str], progress: Progress | None = None, model: str = "atlas") -> None:

@@ -22,6 +22,7 @@ from errata.cli import (
     prompts,
     report,
     reproduce,
+    sweep,
     train,
     undo,
 )
@@ -45,6 +46,7 @@ for name, function, summary in (
     ("undo", undo.undo, "Take an edit back."),
     ("train", train.train, "Let a method learn beforehand."),
     ("run", run_command.run, "Edit and measure; resumable."),
+    ("sweep", sweep.sweep, "Many runs from one file."),
     ("report", report.report, "Runs to one HTML page."),
     ("reproduce", reproduce.reproduce, "A table or figure of the papers."),
     ("findings", findings.findings, "What the papers found, on your runs."),

@@ -1,6 +1,5 @@
 """errata run: do what is missing of runs."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,12 +65,13 @@ def perform(configs: Sequence["RunConfig | Path"], root: Path, workers: int | No
     from errata.runs.config import each_run
     from errata.runs.executors import Here, Processes
     from errata.runs.jobs import Needs
+    from errata.runs.machine import cores
     from errata.runs.sweep import raise_failures, run_sweep
 
     runs = each_run(configs)
     if len(runs) > len(configs):
         note(f"{len(runs)} runs, one for each order of the edits (`seeds`)")
-    most = workers or min(len(runs), os.cpu_count() or 1)
+    most = workers or min(len(runs), cores())
     executor = Here() if most == 1 else Processes(most)
     with progress() as bar:
         ended = run_sweep(runs, root, executor, bar, needs=lambda config: Needs(threads), retries=0)

@@ -326,6 +326,6 @@ STATEMENTS: Sequence[Statement] = (
         safety,
         some,
         "No run asked TruthfulQA or ToxiGen at dozens of edits.",
-        "Unedited base models are at chance; at 20 edits by ROME Llama2-7B loses 1.1 points of TruthfulQA, no sure loss.",
+        "Unedited base models are at chance; at 20 edits by ROME Llama2-7B loses 1.1 points of TruthfulQA, not surely.",
     ),
 )

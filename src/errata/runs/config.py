@@ -177,7 +177,7 @@ def load_configs(path: Path) -> list[RunConfig]:
     BadInput names what is wrong with it.
     """
     file = RunDir(path).config if path.is_dir() else path
-    values = _read_yaml(file)
+    values = read_mapping(file)
     inner = values.get("config")
     values = dict(inner) if isinstance(inner, dict) else values
     if "seeds" not in values:
@@ -213,7 +213,7 @@ def place(config: RunConfig | Path, root: Path | str) -> tuple[RunConfig, RunDir
 def read_resolved(run: RunDir) -> Resolved:
     """What the run was started with. BadInput if its config.yaml is damaged or from another version."""
     try:
-        return Resolved.model_validate(_read_yaml(run.config))
+        return Resolved.model_validate(read_mapping(run.config))
     except ValidationError as error:
         raise BadInput(
             f"{run.config} cannot be read: {_explain(error.errors()[0], Resolved)}. It was changed by hand or written "
@@ -258,7 +258,8 @@ def _slug(word: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.").lower() or "x"
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Keys and values of a YAML file. BadInput if it cannot be read or holds something else."""
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

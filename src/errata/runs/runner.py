@@ -63,7 +63,8 @@ class _Run:
     """A run while it is worked on.
 
     `_recorded`: batches of the ledger that the weights do not hold yet. `_done`: those that were replayed or
-    tried since. `_carrier`: the last of them that was applied, whose state the next one takes up.
+    tried since. `_carrier`: the last of them that was applied, whose state the next one takes up. `_lost`: recorded
+    batches that are computed anew, since a file of theirs is gone.
     """
 
     def __init__(self, setup: Setup, run: RunDir, progress: Progress | None, hook: WriteHook | None) -> None:
@@ -75,6 +76,7 @@ class _Run:
         self._recorded = deque(self._ledger.batches)
         self._done: list[Entry] = []
         self._carrier: Entry | None = None
+        self._lost = self._find_lost()
         self._scorer = Scorer(setup, run, self._session, hook)
         self._outlook = Outlook(whole(run), self._expected(), progress)
 
@@ -105,9 +107,9 @@ class _Run:
         self._outlook.finish()
 
     def _note_end(self) -> None:
-        """What the run took, if this process did anything of it, and that it is finished."""
+        """That the run is finished; and what it took, as far as this process did it."""
         steps = self._outlook.spent
-        if steps.keys() - {BUILD}:
+        if not self._run.costs.exists():
             write_json(self._run.costs, {"steps": steps, "memory": peak_memory(self._setup.model.device)}, self._hook)
         if not is_finished(self._run):
             mark_finished(self._run, self._hook)
@@ -115,7 +117,8 @@ class _Run:
     def _expected(self) -> dict[str, tuple[int, float]]:
         """Kind of step -> (how many, seconds for one until the first is measured)."""
         checkpoints = self._setup.checkpoints
-        replayed = self._recorded[-1].edits if self._recorded else 0
+        lost = sum(len(entry.requests) for entry in self._recorded if entry.batch in self._lost)
+        replayed = self._recorded[-1].edits - lost if self._recorded else 0
         scores = {kind: (len(checkpoints), guess) for kind, guess in self._scorer.kinds().items()}
         return {BUILD: (1, 20.0), EDIT: (max(0, checkpoints[-1] - replayed), 1.0), **scores}
 
@@ -148,14 +151,30 @@ class _Run:
         if entry is not None and entry.edits not in self._setup.checkpoints:
             self._run.state(entry.batch).unlink(missing_ok=True)
 
+    def _find_lost(self) -> set[int]:
+        """Applied batches without their update, or without a state that is kept or that a lost one takes up."""
+        lost: set[int] = set()
+        taken_up = True
+        for entry in reversed([entry for entry in self._recorded if entry.status == "applied"]):
+            kept = entry.carries and (taken_up or entry.edits in self._setup.checkpoints)
+            files = [self._run.update(entry.batch), *([self._run.state(entry.batch)] if kept else [])]
+            taken_up = not all(file.exists() for file in files)
+            if taken_up:
+                lost.add(entry.batch)
+        return lost
+
     def _replay(self, entry: Entry) -> None:
         """Bring the weights to where they were after a recorded batch; a single one that is measured is left out."""
-        if self._single and self._scorer.is_complete(entry.edits, len(entry.requests)):
+        lost, requests = entry.batch in self._lost, self._requests(entry.edits, len(entry.requests))
+        if self._single and not lost and self._scorer.is_complete(entry.edits, len(requests)):
             return
-        if entry.status == "applied":
-            self._apply(entry.batch, self._requests(entry.edits, len(entry.requests)))
+        if lost:
+            with self._outlook.step(EDIT, len(requests)) as inside:
+                self._attempt(entry.batch, entry.edits, requests, inside)
+        elif entry.status == "applied":
+            self._apply(entry.batch, requests)
         last = self._single or not self._recorded
-        if last and entry.fingerprint != self._session.fingerprint():
+        if (last or lost) and entry.fingerprint != self._session.fingerprint():
             raise ErrataError(
                 f"{self._run.path}: after replaying batch {entry.batch} the weights are not those of the ledger. Go on "
                 "in the environment that config.yaml names, or move the folder away and start again."

@@ -1,6 +1,5 @@
 """Many runs, each brought to its end by whatever launches workers; finished ones are left alone. No torch here."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from errata.runs.config import RunConfig, each_run, place
 from errata.runs.executors import Executor, Processes
 from errata.runs.jobs import PULSE, Job, Needs
 from errata.runs.layout import RunDir, is_finished
+from errata.runs.machine import cores
 from errata.runs.outlook import whole
 from errata.types import Progress
 
@@ -20,6 +20,9 @@ PERMANENT = (BadInput, UnsupportedModel, MissingArtifact)
 RETRIES = 2
 PAUSE = 2.0
 """Seconds before the second attempt; twice as long before each further one."""
+LOOK = 10.0
+"""Seconds between two looks at the runs for who watches them."""
+Watch = Callable[[RunConfig, RunDir], None]
 Status = Literal["finished", "kept", "failed"]
 
 
@@ -48,27 +51,28 @@ def run_sweep(
     *,
     needs: Callable[[RunConfig], Needs] | None = None,
     retries: int = RETRIES,
-    on_end: Callable[[Outcome], None] | None = None,
+    watch: Watch | None = None,
 ) -> list[Outcome]:
     """Bring every run to its end; what became of each, in order. What is named twice runs once.
 
     configs: as for `start`, or files of several orders. executor: what launches workers; by default processes on
     this machine, one for each core. progress: of each run in seconds, and of the sweep in runs. needs: what a run
     takes of a machine; by default one thread. retries: further attempts at a run that failed, unless it would fail
-    the same way (`PERMANENT`). on_end: called when a run has ended.
+    the same way (`PERMANENT`). watch: called now and then with each run that is worked on, and when it has ended.
     A run that fails stops no other. Interrupted after Ctrl-C, once every worker has ended.
     """
-    launcher = executor or Processes(os.cpu_count() or 1)
-    sweep = _Sweep(launcher, progress, retries, on_end)
+    launcher = executor or Processes(cores())
+    sweep = _Sweep(launcher, progress, retries, watch)
     try:
         for config in each_run(configs):
             sweep.add(config, Path(root).absolute(), needs)
         return sweep.work()
-    except KeyboardInterrupt as stop:
-        launcher.stop()
-        if isinstance(stop, Interrupted):
-            raise
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
         raise Interrupted("stopped; finished work is kept. Repeat the command to go on.") from None
+    finally:
+        launcher.stop()
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
@@ -98,10 +102,11 @@ class _Sweep:
     executor: Executor
     progress: Progress | None
     retries: int
-    on_end: Callable[[Outcome], None] | None
+    watch: Watch | None
     _kept: list[Outcome] = field(default_factory=list)
     _open: dict[RunDir, _Task] = field(default_factory=dict)
     _outcomes: dict[RunDir, Outcome | None] = field(default_factory=dict)
+    _next_look: float = 0.0
 
     def add(self, config: RunConfig | Path, root: Path, needs: Callable[[RunConfig], Needs] | None) -> None:
         """One more run, if it is not there yet."""
@@ -127,7 +132,15 @@ class _Sweep:
                 continue
             for job, error in self.executor.wait(self.progress):
                 self._handle(self._open[job.run], error)
+            self._look()
         return [outcome for outcome in self._outcomes.values() if outcome is not None]
+
+    def _look(self) -> None:
+        if self.watch is not None and time.monotonic() >= self._next_look:
+            for run, task in self._open.items():
+                if run.config.exists():
+                    self.watch(task.config, run)
+            self._next_look = time.monotonic() + LOOK
 
     def _submit(self) -> None:
         now = time.monotonic()
@@ -150,8 +163,8 @@ class _Sweep:
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes[outcome.run] = outcome
-        if self.on_end is not None:
-            self.on_end(outcome)
+        if self.watch is not None and outcome.run.config.exists():
+            self.watch(outcome.config, outcome.run)
         if self.progress is not None:
             if outcome.status != "kept":
                 self.progress(whole(outcome.run), 1, 1)
