@@ -1,35 +1,29 @@
 """errata reproduce: a table or figure of the papers, from its recipe to its numbers."""
 
-import os
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from errata.cli.options import Corpus, DataDir, Json
-from errata.cli.output import duration, emit, note, progress, table
+from errata.cli.options import Corpus, DataDir, Json, settings
+from errata.cli.output import emit, note, progress, table
+from errata.cli.sweep import ExecutorName, amounts, carry_out, launcher, preview
 from errata.errors import BadInput
+from errata.registry import editors
+from errata.runs.machine import cores
+from errata.types import Protocol, Scale
 
 if TYPE_CHECKING:
     from errata.report.formats import Table
     from errata.report.reproduction import Reproduced
+    from errata.runs.estimates import Planner
+    from errata.runs.executors import Executor
     from errata.runs.recipe import Planned, Recipe, Request
+    from errata.runs.sweep import Outcome
 
-
-class Scale(StrEnum):
-    """On which models."""
-
-    ATLAS = "atlas"
-    PAPER = "paper"
-
-
-class Protocol(StrEnum):
-    """How methods are run."""
-
-    FIXED = "fixed"
-    PAPER = "paper"
+RETRIES = 2
+"""Further attempts at a run that fails."""
 
 
 def reproduce(
@@ -39,7 +33,7 @@ def reproduce(
     scale: Annotated[
         Scale,
         typer.Option(help="atlas: the embedded models. paper: those of the papers, if they are here."),
-    ] = Scale.ATLAS,
+    ] = "atlas",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer methods, checkpoints, items.")] = False,
     protocol: Annotated[
         Protocol | None,
@@ -58,6 +52,13 @@ def reproduce(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at the same time. Default: one for each core.")
     ] = None,
+    executor: Annotated[
+        ExecutorName, typer.Option(help="What launches workers: processes here, a Ray cluster, or Slurm.")
+    ] = ExecutorName.PROCESSES,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster. Default: RAY_ADDRESS, or one here.")] = None,
+    slurm: Annotated[
+        list[str] | None, typer.Option("--slurm", help="Option of sbatch, NAME=VALUE, such as time=600; repeatable.")
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="The recipes, and what each costs at the scale.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe's YAML, to be copied and changed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and what they cost; run nothing.")] = False,
@@ -65,21 +66,16 @@ def reproduce(
 ) -> None:
     """Run the experiment behind a table or figure of the papers, and print it beside the published numbers.
 
-    The same command again goes on where a stopped one was; recipes with the same runs share them.
+    The same command again goes on where a stopped one was; recipes with the same runs share them. Exit code 1 if a run
+    failed: then the others are shown.
     """
-    from errata.runs.recipe import Request, plan, read_recipe, source
+    from errata.runs.recipe import Request, check_models, plan, read_recipe, source
+    from errata.runs.sweep import raise_failures
 
-    request = Request(
-        scale.value,
-        quick,
-        None if protocol is None else protocol.value,
-        orders,
-        None if edits is None else str(edits),
-        corpus,
-        data_dir,
-    )
+    file = None if edits is None else str(edits)
+    request = Request(scale, quick, protocol, orders, file, corpus, data_dir)
     if list_:
-        _list(request, json)
+        _list(request, root, json)
         return
     if recipe is None:
         raise BadInput("name a recipe, such as p1-table2. All of them, and what each costs: errata reproduce --list")
@@ -87,86 +83,104 @@ def reproduce(
         typer.echo(source(recipe), nl=False)
         return
     asked = read_recipe(recipe)
-    planned = plan(asked, request)
+    planned = _possible(plan(asked, request))
+    most = workers or cores()
     if dry_run:
-        _dry_run(asked, planned, request, json)
+        preview([p.config for p in planned], _planner(request, root), most, json)
         return
-    _reproduce(asked, planned, request, root, out or Path("reproduced") / asked.id, workers, json)
+    check_models(planned)
+    _learn(planned, request)
+    ended = _carried_out(planned, root, launcher(executor, most, root, address, settings(slurm)))
+    failed = [outcome for outcome in ended if outcome.status == "failed"]
+    if failed and len(failed) == len(ended):
+        raise_failures(ended)
+    _reproduce(asked, _weighed(planned, ended), failed, request, out or Path("reproduced") / asked.id, json)
+    for outcome in failed:
+        note(f"failed and left out: {outcome.run.path.name}: {outcome.error} Log: {outcome.log}")
+    if failed:
+        raise typer.Exit(1)
 
 
-def _list(request: "Request", json: bool) -> None:
-    from errata.runs.recipe import cost, names, plan, read_recipe
+def _carried_out(planned: Sequence["Planned"], root: Path, executor: "Executor") -> list["Outcome"]:
+    from errata.runs.estimates import Planner
 
-    found = []
+    return carry_out([p.config for p in planned], Planner(root), executor, RETRIES, None) if planned else []
+
+
+def _list(request: "Request", root: Path, json: bool) -> None:
+    from errata.runs.recipe import names, plan, read_recipe
+
+    rows = []
     for name in names():
         recipe = read_recipe(name)
-        found.append((recipe, cost(plan(recipe, request), request.scale)))
+        rows.append({"id": name, "title": recipe.title, **_cost(plan(recipe, request), _planner(request, root))})
     if json:
-        emit({"scale": request.scale, "recipes": [{"id": r.id, "title": r.title, **vars(c)} for r, c in found]})
+        emit({"scale": request.scale, "quick": request.quick, "recipes": rows})
         return
-    header = ("id", "title", "runs", "edits", "answers", "hours")
-    table(
-        header,
-        [(r.id, r.title, str(c.runs), f"{c.edits:,}", f"{c.answers:,}", f"{c.seconds / 3600:.1f}") for r, c in found],
+    header = ("id", "title", "runs", "edits", "checkpoints", "time", "memory", "disk", "trained before")
+    table(header, [(row["id"], row["title"], *_cost_cells(row)) for row in rows])
+    note(
+        "Time of what is left to do, one run after the other (docs/sweeps.md says how it is estimated); memory of the "
+        "largest run. What is trained beforehand takes about half an hour each. Recipes share runs that are the same."
     )
-    where = "one core of a desktop" if request.scale == "atlas" else "the papers' GPU (their Tables 7 and 8)"
-    note(f"Hours: an estimate for one run after the other on {where}. Recipes share runs that are the same.")
 
 
-def _dry_run(recipe: "Recipe", planned: Sequence["Planned"], request: "Request", json: bool) -> None:
-    from errata.runs.config import run_name
-    from errata.runs.recipe import cost
+def _planner(request: "Request", root: Path) -> "Planner":
+    """For estimates: the embedded models on one core, the papers' on one GPU."""
+    from errata.runs.estimates import Planner
 
-    total = cost(planned, request.scale)
-    if json:
-        runs = [
-            {"folder": run_name(p.config), "stands_for": p.model, "config": p.config.model_dump(mode="json")}
-            for p in planned
-        ]
-        emit({"recipe": recipe.id, "scale": request.scale, **vars(total), "configs": runs})
-        return
-    rows = [_planned_row(p, cost([p], request.scale).seconds) for p in planned]
-    table(("model", "stands for", "method", "batch", "edits", "tasks", "items", "time"), rows)
-    note(f"{total.runs} runs, {total.edits:,} edits, {total.answers:,} answers: about {duration(total.seconds)} in all")
+    return Planner(root, gpus=0 if request.scale == "atlas" else 1)
 
 
-def _planned_row(planned: "Planned", seconds: float) -> tuple[str, ...]:
-    config = planned.config
-    method = f"{config.method}:{config.preset}" if config.preset else config.method
-    clip = f" {config.filter['name']}" if config.filter else ""
-    counts = ", ".join(map(str, config.edits))
-    items = "all" if config.limit is None else str(config.limit)
-    tasks = ", ".join(config.tasks) or "none"
-    return config.model, planned.model, method + clip, str(config.batch), counts, tasks, items, duration(seconds)
+def _cost(planned: Sequence["Planned"], planner: "Planner") -> dict[str, Any]:
+    """What the runs of a recipe take; None where something is not known, such as the size of a model."""
+    configs = [p.config for p in planned]
+    found = [planner.estimate(config) for config in configs]
+    trained = {config.method for config in configs if editors()[config.method].beforehand == "training"}
+    return {
+        "runs": len(configs),
+        "edits": sum(max(config.edits) for config in configs),
+        "checkpoints": sum(len(config.edits) for config in configs),
+        "seconds": _total([each.seconds for each in found]),
+        "memory": max((each.memory for each in found if each.memory is not None), default=None),
+        "disk": _total([each.disk for each in found]),
+        "trained": sorted(trained),
+    }
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(value for value in values if value is not None)
+
+
+def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    counts = (f"{row['runs']:,}", f"{row['edits']:,}", f"{row['checkpoints']:,}")
+    return *counts, *amounts(row), ", ".join(row["trained"]) or "-"
 
 
 def _reproduce(
     recipe: "Recipe",
-    planned: Sequence["Planned"],
+    runs: Sequence["Reproduced"],
+    failed: Sequence["Outcome"],
     request: "Request",
-    root: Path,
     out: Path,
-    workers: int | None,
     json: bool,
 ) -> None:
+    """Tables and report of the runs of a recipe, to files and to the terminal."""
     from errata.report.reproduction import reproduction
 
-    runs, failed = _runs(planned, request, root, workers)
     made = reproduction(recipe, runs, _question(request))
     page = _write(made, runs, out)
     folders = list(dict.fromkeys(str(run.analysis.results.path) for run in runs))
     if json:
         tables = [{"name": t.name, "title": t.title, "caption": t.caption, "rows": list(t.rows)} for t in made]
-        told = {"recipe": recipe.id, "scale": request.scale, "report": page and str(page)}
-        emit({**told, "runs": folders, "failed": failed, "tables": tables})
-    else:
-        for each in made:
-            _print(each)
-        if page is not None:
-            note(f"What the papers found, on these runs: errata findings {' '.join(folders)}")
-            typer.echo(page)
-    if failed:
-        raise typer.Exit(1)
+        told = {"recipe": recipe.id, "scale": request.scale, "report": page and str(page), "runs": folders}
+        emit({**told, "failed": [str(outcome.run.path) for outcome in failed], "tables": tables})
+        return
+    for each in made:
+        _print(each)
+    if page is not None:
+        note(f"What the papers found, on these runs: errata findings {' '.join(folders)}")
+        typer.echo(page)
 
 
 def _print(shown: "Table") -> None:
@@ -177,33 +191,14 @@ def _print(shown: "Table") -> None:
     note(f"\n{shown.caption}\n")
 
 
-def _runs(
-    planned: Sequence["Planned"], request: "Request", root: Path, workers: int | None
-) -> tuple[list["Reproduced"], list[str]]:
-    """The recipe's runs, brought to their end and weighed, in its order; and the folders of those that failed."""
+def _weighed(planned: Sequence["Planned"], ended: Sequence["Outcome"]) -> list["Reproduced"]:
+    """The runs that came to their end, in the recipe's order."""
     from errata.report.reproduction import Reproduced
     from errata.report.summary import read
-    from errata.runs.executors import Here, Processes
-    from errata.runs.recipe import check_models
-    from errata.runs.sweep import raise_failures, run_sweep
 
-    if not planned:
-        return [], []
-    check_models(planned)
-    ready = _possible(planned)
-    _learn(ready, request)
-    most = workers or min(len(ready), os.cpu_count() or 1)
-    with progress() as bar:
-        ended = run_sweep([p.config for p in ready], root, Here() if most == 1 else Processes(most), bar)
-    failed = [outcome for outcome in ended if outcome.error is not None]
-    if len(failed) == len(ended):
-        raise_failures(ended)
-    for outcome in failed:
-        note(f"{outcome.run.path.name} failed and is left out: {outcome.error} (log: {outcome.log or 'none'})")
-    whole = [(p, outcome) for p, outcome in zip(ready, ended, strict=True) if outcome not in failed]
-    found = read([outcome.run.path for _, outcome in whole])
-    runs = [Reproduced(p.model, analysis) for (p, _), analysis in zip(whole, found, strict=True)]
-    return runs, [str(outcome.run.path) for outcome in failed]
+    whole = [(p, outcome) for p, outcome in zip(planned, ended, strict=True) if outcome.status != "failed"]
+    found = read([outcome.run.path for _, outcome in whole]) if whole else []
+    return [Reproduced(p.model, analysis) for (p, _), analysis in zip(whole, found, strict=True)]
 
 
 def _possible(planned: Sequence["Planned"]) -> list["Planned"]:

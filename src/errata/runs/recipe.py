@@ -19,11 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from errata.errors import BadInput
 from errata.registry import RELEASED, editors, models, split_variant, unknown
 from errata.runs.config import RunConfig, parse_config
-from errata.types import Engine
+from errata.types import Engine, Protocol, Scale
 from errata.yamls import read_yaml
 
-Scale = Literal["atlas", "paper"]
-Protocol = Literal["fixed", "paper"]
 SHARED = {"models", "methods", "benchmarks", "data", "protocols", "grid", "settings", "quick", "stand_ins"}
 """What a recipe takes from the one whose grid it is a part of, where it does not say otherwise."""
 Panels = Literal["method", "benchmark", "method and benchmark", "method and model"]
@@ -120,8 +118,6 @@ class ScaleTable(BaseModel):
     """What the papers' names stand for at one scale; None for what has no counterpart there.
 
     settings: keys of a run config. published_tasks: runs of the paper's protocol answer the tasks as published.
-    seconds: for estimates, of an edit by method, of probes and health at a checkpoint, of a benchmark's item.
-    items: how many a benchmark has, all of them alike or by its name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,8 +127,6 @@ class ScaleTable(BaseModel):
     data: dict[str, str | None]
     settings: dict[str, Any] = {}
     published_tasks: bool = False
-    seconds: dict[str, float]
-    items: int | dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -223,38 +217,6 @@ def plan(recipe: Recipe, request: Request) -> list[Planned]:
             "name one under `stand_ins` in a copy of the recipe, or take --scale paper."
         )
     return list({planned.config.model_dump_json(): planned for planned in planned}.values())
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the runs of a recipe take. answers: to items of benchmarks, over all checkpoints. seconds: an estimate, one
-    run after the other, without what is built or trained beforehand."""
-
-    runs: int
-    edits: int
-    answers: int
-    seconds: float
-
-
-def cost(planned: Sequence[Planned], scale: Scale) -> Cost:
-    """From the scale's table of seconds; a method that is not in it counts as the slowest."""
-    table = scales()[scale]
-    configs = [p.config for p in planned]
-    answers = {id(c): len(c.edits) * sum(_items(table, task, c) for task in c.tasks) for c in configs}
-    slowest = max(table.seconds.values())
-    edits = {id(c): max(c.edits) for c in configs}
-    seconds = sum(
-        edits[id(c)] * table.seconds.get(c.method, slowest)
-        + len(c.edits) * table.seconds["checkpoint"]
-        + answers[id(c)] * table.seconds["item"]
-        for c in configs
-    )
-    return Cost(len(configs), sum(edits.values()), sum(answers.values()), seconds)
-
-
-def _items(table: ScaleTable, task: str, config: RunConfig) -> int:
-    named = table.items if isinstance(table.items, int) else table.items.get(benchmark_title(task), 1000)
-    return named if config.limit is None else min(named, config.limit)
 
 
 def check_models(planned: Sequence[Planned]) -> None:
