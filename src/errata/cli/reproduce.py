@@ -35,6 +35,10 @@ def reproduce(
         typer.Option(help="atlas: the embedded models. paper: those of the papers, if they are here."),
     ] = "atlas",
     quick: Annotated[bool, typer.Option("--quick", help="Fewer methods, checkpoints, items.")] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="What a model of the paper stands for: Llama2-7B=FOLDER; repeatable."),
+    ] = None,
     protocol: Annotated[
         Protocol | None,
         typer.Option(help="fixed: methods as their papers have them. paper: as the released code. Default: both."),
@@ -73,7 +77,7 @@ def reproduce(
     from errata.runs.sweep import raise_failures
 
     file = None if edits is None else str(edits)
-    request = Request(scale, quick, protocol, orders, file, corpus, data_dir)
+    request = Request(scale, quick, _stand_ins(model), protocol, orders, file, corpus, data_dir)
     if list_:
         _list(request, root, json)
         return
@@ -99,6 +103,20 @@ def reproduce(
         note(f"failed and left out: {outcome.run.path.name}: {outcome.error} Log: {outcome.log}")
     if failed:
         raise typer.Exit(1)
+
+
+def _stand_ins(pairs: Sequence[str] | None) -> dict[str, str]:
+    """`Llama2-7B=FOLDER` as a mapping. BadInput for a name that no recipe has."""
+    from errata.runs.recipe import scales
+
+    known = scales()["paper"].models
+    found = {}
+    for pair in pairs or ():
+        name, equals, place = pair.partition("=")
+        if not equals or name not in known:
+            raise BadInput(f"--model takes NAME=FOLDER, NAME one of {', '.join(known)}; found {pair!r}.")
+        found[name] = place
+    return found
 
 
 def _carried_out(planned: Sequence["Planned"], root: Path, executor: "Executor") -> list["Outcome"]:
@@ -169,7 +187,7 @@ def _reproduce(
     from errata.report.reproduction import reproduction
 
     made = reproduction(recipe, runs, _question(request))
-    page = _write(made, runs, out)
+    page = _write(recipe, made, runs, out)
     folders = list(dict.fromkeys(str(run.analysis.results.path) for run in runs))
     if json:
         tables = [{"name": t.name, "title": t.title, "caption": t.caption, "rows": list(t.rows)} for t in made]
@@ -231,10 +249,11 @@ def _question(request: "Request") -> Any:
     return ask
 
 
-def _write(made: Sequence["Table"], runs: Sequence["Reproduced"], out: Path) -> Path | None:
-    """The recipe's tables as files, and the report of its runs, if it has any. The report's page."""
+def _write(recipe: "Recipe", made: Sequence["Table"], runs: Sequence["Reproduced"], out: Path) -> Path | None:
+    """The recipe's tables and figure as files, and the report of its runs, if it has any. The report's page."""
     from errata.report.formats import to_csv, to_latex, to_markdown
-    from errata.report.html import report
+    from errata.report.html import report, write_figure
+    from errata.report.paper_figures import paper_figure
     from errata.runs.layout import atomic
 
     for each in made:
@@ -242,5 +261,8 @@ def _write(made: Sequence["Table"], runs: Sequence["Reproduced"], out: Path) -> 
         for ending, text in texts.items():
             with atomic(out / f"{each.name}.{ending}") as draft:
                 draft.write_text(text, "utf-8")
+    figure = paper_figure(recipe, runs) if runs else None
+    if figure is not None:
+        write_figure(out, figure)
     paths = list(dict.fromkeys(run.analysis.results.path for run in runs))
     return report(paths, out) if paths else None

@@ -53,7 +53,7 @@ def _cases(recipe: Recipe, analyses: Sequence[Analysis], ask: Ask | None) -> lis
     return [*([case_study(analyses, task, study.edits, ask=ask)] if task else []), muting_table(analyses)]
 
 
-class _Rows:
+class Rows:
     """The runs of one model and method, in every order that was run."""
 
     def __init__(self, model: str, runs: Sequence[Analysis]) -> None:
@@ -92,18 +92,18 @@ def ability_table(recipe: Recipe, runs: Sequence[Reproduced]) -> Table:
 
     A fault of a printed number is marked with a letter, which the caption explains.
     """
-    groups = _groups(runs)
+    groups = grouped(runs)
     sheet = _Sheet(recipe, list(dict.fromkeys(run.model for run in runs)), groups)
     rows = tuple(sheet.rows())
     return Table(recipe.id, _title(recipe, runs), _caption(recipe, sheet.faults), sheet.columns(), rows)
 
 
-def _groups(runs: Sequence[Reproduced]) -> dict[tuple[str, str], _Rows]:
-    """By model and method, in the order of the runs."""
+def grouped(runs: Sequence[Reproduced]) -> dict[tuple[str, str], Rows]:
+    """By model and title of the row, in the order of the runs."""
     parts: dict[tuple[str, str], list[Analysis]] = {}
     for run in runs:
         parts.setdefault((run.model, row_title(run.analysis)), []).append(run.analysis)
-    return {key: _Rows(key[0], found) for key, found in parts.items()}
+    return {key: Rows(key[0], found) for key, found in parts.items()}
 
 
 def row_title(run: Analysis) -> str:
@@ -124,7 +124,7 @@ class _Sheet:
 
     recipe: Recipe
     models: Sequence[str]
-    groups: Mapping[tuple[str, str], _Rows]
+    groups: Mapping[tuple[str, str], Rows]
 
     def __post_init__(self) -> None:
         self.faults: list[Anomaly] = []
@@ -161,12 +161,12 @@ class _Sheet:
         if published:
             yield {"method": "  published", "edits": edits, "source": "published"} | published
 
-    def _of(self, model: str, method: str) -> _Rows | None:
+    def _of(self, model: str, method: str) -> Rows | None:
         if method == "w/o Edit":
             return next((rows for (name, _), rows in self.groups.items() if name == model), None)
         return self.groups.get((model, method))
 
-    def _measured(self, rows: _Rows, edits: int) -> dict[str, Any]:
+    def _measured(self, rows: Rows, edits: int) -> dict[str, Any]:
         found = {name: rows.score(edits, rows.task(name)) for name in self.recipe.benchmarks}
         before = {name: rows.score(0, rows.task(name)) for name in self.recipe.benchmarks}
         shares = [v[0] / b[0] for name, v in found.items() if v is not None and (b := before[name]) and b[0] > 0]

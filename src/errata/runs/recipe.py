@@ -5,7 +5,7 @@ A recipe is a YAML in `recipes/`, or a user's copy of one. It names models, benc
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -141,12 +141,14 @@ class Planned:
 class Request:
     """How a recipe is to be run.
 
-    protocol: one of the recipe's protocols alone. orders: of the edits, a run for each. data: file of edits in place
-    of the scale's. corpus: text for second moments. data_dir: as in a run config.
+    models: what the paper's names of models stand for, over the scale. protocol: one of the recipe's protocols alone.
+    orders: of the edits, a run for each. data: file of edits in place of the scale's. corpus: text for second moments.
+    data_dir: as in a run config.
     """
 
     scale: Scale = "atlas"
     quick: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
     protocol: Protocol | None = None
     orders: int = 1
     data: str | None = None
@@ -260,6 +262,8 @@ def _runs(recipe: Recipe, request: Request, table: ScaleTable, model: str, grid:
 
 
 def _model(recipe: Recipe, request: Request, table: ScaleTable, model: str) -> str | None:
+    if model in request.models:
+        return request.models[model]
     if request.scale == "atlas" and model in recipe.stand_ins:
         return recipe.stand_ins[model]
     return table.models.get(model, model)

@@ -21,6 +21,8 @@ FEWEST = 20
 """Texts from which on it can be said what is unlike them."""
 SLACK = 1.25
 """How far above the least likely of the reference texts a text lies that is random."""
+FLOOR = 0.4
+"""Bits that it takes at the least, as a share of those of characters drawn blindly: templates are very likely text."""
 
 
 def is_looping(text: str) -> bool:
@@ -40,28 +42,35 @@ def _says_little(text: str) -> bool:
 class Reference:
     """What output looks like that is text: trigrams of characters in what the unedited model wrote.
 
-    `limit`: bits a character from which on a text is random: `SLACK` times the most that any of the reference texts
-    takes under the trigrams of the others. None for fewer than `FEWEST` texts.
+    All digits are one character, since answers differ in their numbers. `limit`: bits a character from which on a text
+    is random, `SLACK` times the most that any of the reference texts takes under the trigrams of the others, and at
+    least `FLOOR`. None for fewer than `FEWEST` texts.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        texts = [text.strip() for text in texts if text.strip()]
+        texts = [_plain(text) for text in texts if text.strip()]
         self._alphabet = len(set("".join(texts))) + 1
         self._trigrams: Counter[str] = Counter()
         self._pairs: Counter[str] = Counter()
         for text in texts:
             self._count(text, 1)
-        self.limit = SLACK * max(map(self._without_itself, texts)) if len(texts) >= FEWEST else None
+        self.limit = self._limit(texts) if len(texts) >= FEWEST else None
 
     def bits(self, text: str) -> float:
         """Bits a character that the text takes."""
-        padded = _padded(text.strip())
+        return self._bits(_plain(text))
+
+    def _bits(self, text: str) -> float:
+        padded = _padded(text)
         parts = [padded[i : i + ORDER] for i in range(len(padded) - ORDER + 1)]
         return -sum(log2(self._probability(part)) for part in parts) / len(parts)
 
+    def _limit(self, texts: Sequence[str]) -> float:
+        return max(SLACK * max(map(self._without_itself, texts)), FLOOR * log2(self._alphabet))
+
     def _without_itself(self, text: str) -> float:
         self._count(text, -1)
-        found = self.bits(text)
+        found = self._bits(text)
         self._count(text, 1)
         return found
 
@@ -74,6 +83,10 @@ class Reference:
     def _probability(self, trigram: str) -> float:
         """Of the last character after the first two; half a count is shared out over the alphabet."""
         return (self._trigrams[trigram] + 0.5 / self._alphabet) / (self._pairs[trigram[:-1]] + 0.5)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\d", "0", text.strip())
 
 
 def _padded(text: str) -> str:
