@@ -99,16 +99,22 @@ def some(votes: Sequence[Vote]) -> Verdict:
     return "contradicted" if ballots == {"against"} else "undecided"
 
 
+def statements() -> Sequence[Statement]:
+    """Those of paper 1, then those of paper 2."""
+    from errata.report import findings_p1, findings_p2
+
+    return (*findings_p1.STATEMENTS, *findings_p2.STATEMENTS)
+
+
 def findings(analyses: Sequence[Analysis]) -> list[Finding]:
     """All statements of both papers, judged on these runs."""
-    from errata.report.findings_p1 import STATEMENTS as FIRST
-    from errata.report.findings_p2 import STATEMENTS as SECOND
+    return [judged(statement, analyses) for statement in statements()]
 
-    found = []
-    for statement in (*FIRST, *SECOND):
-        votes = tuple(statement.votes(analyses))
-        found.append(Finding(statement, statement.judge(votes), votes))
-    return found
+
+def judged(statement: Statement, analyses: Sequence[Analysis]) -> Finding:
+    """One statement, judged on these runs."""
+    votes = tuple(statement.votes(analyses))
+    return Finding(statement, statement.judge(votes), votes)
 
 
 def findings_table(found: Sequence[Finding]) -> Table:
