@@ -167,7 +167,8 @@ _VOTES: Mapping[Ballot, str] = {"for": "for", "against": "against", "open": "ope
 
 def named(run: Analysis, *more: str) -> str:
     """A run with its model, as a unit of votes."""
-    return ", ".join([run.label, model_title(run.results.model), *more])
+    model = model_title(run.results.model)
+    return ", ".join([run.label, *([] if model in run.label else [model]), *more])
 
 
 def usable(run: Analysis) -> list[str]:

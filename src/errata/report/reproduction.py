@@ -179,9 +179,9 @@ class _Sheet:
 
     def _printed(self, model: str, method: str, edits: int) -> Iterator[tuple[str, Any]]:
         name = _plain(method)
-        if name is None or not (self.recipe.published or "").startswith("table"):
+        table = self.recipe.published
+        if name is None or table is None:
             return
-        table = str(self.recipe.published)
         found = {b: cell for b in self.recipe.benchmarks if (cell := printed(table, model, name, edits, b)) is not None}
         before = {b: printed(table, model, name, 0, b) for b in found}
         shares = [cell.value / base.value for b, cell in found.items() if (base := before[b]) and _sound(cell, base)]
