@@ -10,6 +10,10 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many) while something takes time."""
 Engine = Literal["local", "vllm"]
 """What answers capability tasks."""
+Scale = Literal["atlas", "paper"]
+"""On which models a paper's experiment is run: the embedded ones, or its own."""
+Protocol = Literal["fixed", "paper"]
+"""How methods are run: as their papers have them, or as the papers on collapse ran them."""
 
 
 @dataclass(frozen=True)

@@ -51,20 +51,19 @@ def test_norm_drift_grows_with_the_edit() -> None:
     assert small[site] == pytest.approx(1, abs=0.05) and large[site] > 5
 
 
-@pytest.mark.parametrize(
-    ("text", "looping"),
-    [
-        (" Lyon Lyon Lyon Lyon Lyon Lyon", True),
-        ("the the the the the end of it all, as it was told", False),
-        ("4. 4. 4. 4. 4. 4.", True),
-        ("aaaaaaaaaaaaaaaa", True),
-        (" Paris is the capital of France. It is large.", False),
-        ("no no no", False),
-        ("", False),
-    ],
-)
-def test_looping(text: str, looping: bool) -> None:
-    assert health.is_looping(text) is looping
+def test_weight_change_against_every_weight() -> None:
+    """One at a time: |dW|, and |dW / W| above each bound; where W is 0 any change is above, no change is not."""
+    session = edited(0.05)
+    ((site, base),) = session.base.items()
+    base.view(-1)[0] = 0.0
+    base.view(-1)[1] = session.model.weight(site).reshape(-1)[1] = 0.0
+    pairs = list(zip(session.model.weight(site).flatten().tolist(), base.flatten().tolist(), strict=True))
+    found = health.weight_change(session)
+    assert found["manhattan"] == pytest.approx(math.fsum(abs(now - was) for now, was in pairs), rel=1e-5)
+    for name, bound in (("moved_077", 0.077), ("moved_171", 0.171)):
+        assert found[name] == sum(abs(now - was) > bound * abs(was) for now, was in pairs) / len(pairs)
+    assert 0 < found["moved_171"] < found["moved_077"] < 1
+    assert health.weight_change(EditSession(tiny_model("llama"))) == {}
 
 
 def test_text_health_counts_each_fault_once(monkeypatch: pytest.MonkeyPatch) -> None:

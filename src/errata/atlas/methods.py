@@ -59,7 +59,7 @@ def plan(rows: Sequence[Row], quick: bool, orders: int) -> list[RunConfig]:
     ]
 
 
-def learn(methods: Sequence[str], progress: Progress | None = None) -> None:
+def learn(methods: Sequence[str], progress: Progress | None = None, model: str = "atlas") -> None:
     """Train what must be trained beforehand, on edits that are made in no order; at once where that is done."""
     trained = {name for method in methods if editors()[name := split_variant(method)[0]].beforehand == "training"}
     if not trained:
@@ -70,7 +70,7 @@ def learn(methods: Sequence[str], progress: Progress | None = None) -> None:
     made = {case.request.id for order in ORDERS for case in cases(max(EDITS), seed=order)}
     others = [case for case in cases() if case.request.id not in made]
     for name in sorted(trained):
-        train(load("atlas"), others, name, source="atlas, edits made in no order", progress=progress)
+        train(load(model), others, name, source="atlas, edits made in no order", progress=progress)
 
 
 def page(table: Table, options: str) -> str:

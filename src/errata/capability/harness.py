@@ -94,6 +94,13 @@ def prompts(task: str, data_dir: str | None = None, count: int | None = None) ->
         ]
 
 
+def question(task: str, item: str, data_dir: str | None = None) -> str | None:
+    """What an item of a task of the package asks, without exemplars; None if there is no such item."""
+    with quiet(), offline():
+        (loaded,) = _load(task, data_dir).values()
+        return next((str(loaded.doc_to_text(doc)).strip() for doc in loaded.eval_docs if str(doc["id"]) == item), None)
+
+
 @contextmanager
 def answering(model: EditableModel, engine: Engine) -> Iterator[ErrataLM]:
     """What answers for the model as it is now, until the end of the block: this process ("local"), or "vllm"."""

@@ -143,8 +143,8 @@ def preview(configs: Sequence["RunConfig"], planner: "Planner", workers: int, js
         emit(document)
         return
     header = ("run", "state", "time", "memory", "disk", "")
-    table(header, [(r["run"], r["state"], *_amounts(r), "measured" if r["measured"] else "guessed") for r in rows])
-    time, memory, disk = _amounts(document)
+    table(header, [(r["run"], r["state"], *amounts(r), "measured" if r["measured"] else "guessed") for r in rows])
+    time, memory, disk = amounts(document)
     note(
         f"{len(rows)} runs; about {time} with {workers} at a time, up to {memory} for one run, {disk} of disk "
         f"({document['disk_free'] / GB:.0f} GB are free)"
@@ -162,7 +162,7 @@ def _totals(rows: Sequence[Mapping[str, Any]], workers: int) -> dict[str, Any]:
     }
 
 
-def _amounts(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def amounts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     seconds, memory, disk = row["seconds"], row["memory"], row["disk"]
     return (
         "unknown" if seconds is None else duration(seconds),

@@ -1,25 +1,26 @@
 """Cheap signs of damage: perplexity on fixed text, growth of the edited matrices, degenerate and non-finite output."""
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
 from errata.model.scoring import Row, tail_log_probs, target_log_prob
 from errata.model.tokens import encode
+from errata.stats.texts import is_looping
 from errata.update.session import EditSession
 
 NEW_TOKENS = 32
 OPENING = 4
-# A unit of up to 60 characters, said at least four times on end.
-_LOOP = re.compile(r"(.{1,60}?)\1{3,}", re.DOTALL)
+MOVED = (0.077, 0.171)
+"""Bounds of a relative change: what 20 % and 10 % of the weights exceeded after one edit, in paper 2."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def health(
         **asdict(text_health(session.model, prompts)),
     }
     drift = {site: _number(value) for site, value in norm_drift(session).items()}
+    values |= weight_change(session)
     return {name: _number(value) for name, value in values.items()} | {"norm_drift": drift}
 
 
@@ -83,6 +85,24 @@ def norm_drift(session: EditSession) -> dict[str, float]:
     }
 
 
+def weight_change(session: EditSession) -> dict[str, float]:
+    """How far the edited matrices are from the unedited ones; {} where none is edited (arXiv 2401.04700, section 5).
+
+    manhattan: sum of |dW|. moved_077, moved_171: shares of all their weights with |dW / W| above 0.077 and 0.171; where
+    W is 0 any change is above.
+    """
+    if not session.base:
+        return {}
+    moved = {site: (session.model.weight(site) - base).abs() for site, base in session.base.items()}
+    shares = {f"moved_{round(1000 * bound):03d}": _above(session, moved, bound) for bound in MOVED}
+    return {"manhattan": math.fsum(float(change.double().sum()) for change in moved.values()), **shares}
+
+
+def _above(session: EditSession, moved: Mapping[str, Tensor], bound: float) -> float:
+    count = sum(int((change > bound * session.base[site].abs()).sum()) for site, change in moved.items())
+    return count / sum(change.numel() for change in moved.values())
+
+
 def nonfinite_weights(model: EditableModel) -> int:
     """How many weights are NaN or infinite."""
     return sum(int((~weight.isfinite()).sum()) for weight in model.model.parameters())
@@ -96,13 +116,6 @@ def text_health(model: EditableModel, prompts: Sequence[str]) -> Text:
     faults = [(not row.text.strip(), is_looping(row.text), not row.finite) for row in rows]
     empty, looping, nonfinite = (sum(column) / len(rows) for column in zip(*faults, strict=True))
     return Text(empty, looping, nonfinite, sum(map(any, faults)) / len(rows))
-
-
-def is_looping(text: str) -> bool:
-    """Whether most of the text is one unit said over and over."""
-    stripped = text.strip()
-    longest = max((match.end() - match.start() for match in _LOOP.finditer(stripped)), default=0)
-    return longest >= 8 and 2 * longest >= len(stripped)
 
 
 def _number(value: float) -> float | None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "count", "share", "range", "points", "points-range", "size", "p", "number"]
+Kind = Literal["text", "count", "share", "range", "points", "points-range", "size", "p", "number", "score"]
 
 MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """keys: what the cell shows; two for a range. title: the head. kind: how it is written."""
+    """keys: what the cell shows; two for a range, four for a `score`. title: the head. kind: how it is written."""
 
     title: str
     kind: Kind
@@ -94,7 +94,8 @@ def _escape(text: str) -> str:
 def cell(column: Column, row: Mapping[str, Any]) -> str:
     """What a reader sees; "" for what is absent."""
     values = [row.get(key) for key in column.keys]
-    if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in values):
+    needed = values[:1] if column.kind == "score" else values
+    if any(value is None or (isinstance(value, float) and math.isnan(value)) for value in needed):
         return ""
     return _WRITERS[column.kind](*values)
 
@@ -136,6 +137,12 @@ def span(low: float, high: float) -> str:
     return f"{100 * low:.0f}–{100 * high:.0f} %"
 
 
+def score(value: float, low: float | None, high: float | None, mark: str | None) -> str:
+    """As the papers print one: 0.4587; with its interval where it has one, and the mark of a footnote."""
+    text = f"{value:.4f}" if low is None or high is None else f"{value:.3f} ({low:.2f}–{high:.2f})"
+    return f"{text} [{mark}]" if mark else text
+
+
 def _change(value: float) -> str:
     text = f"{100 * abs(value):.1f}"
     return f"{_sign(value, text.removesuffix('.0'))}{text}"
@@ -155,4 +162,5 @@ _WRITERS: Mapping[Kind, Callable[..., str]] = {
     "size": lambda value: f"{100 * value:.1f}",
     "p": p_value,
     "number": number,
+    "score": score,
 }

@@ -57,7 +57,7 @@ def report(run_dirs: Sequence[Path], out: Path, margin: float | None = None) -> 
         _write(beside / f"{table.name}.csv", to_csv(table).encode())
         _write(beside / f"{table.name}.tex", to_latex(table).encode())
     for figure in drawn:
-        _write_figure(beside, figure)
+        write_figure(beside, figure)
     configs = whole_configs(analyses)
     for name, config in configs.items():
         _write(beside / name, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
@@ -76,8 +76,8 @@ def _quoted(path: Path) -> str:
     return text if re.fullmatch(r"[\w./:@+-]+", text) else f'"{text}"'
 
 
-def _write_figure(folder: Path, figure: Figure) -> None:
-    """All panels in one file, on white."""
+def write_figure(folder: Path, figure: Figure) -> None:
+    """All panels in one file, on white: SVG and PNG."""
     panels = [_bare(spec) for spec in figure.panels]
     # Equal data have equal names, so gathering them under the whole loses nothing.
     data = {name: rows for panel in panels for name, rows in panel.pop("datasets").items()}

@@ -78,6 +78,9 @@ SIGNS = {
     "looping": Sign("Looping text", share=True),
     "nonfinite": Sign("Text not finite", share=True),
     "nonfinite_weights": Sign("Weights not finite"),
+    "manhattan": Sign("Distance of weights", "sum of the changes of edited matrices, without sign"),
+    "moved_077": Sign("Moved by 7.7 %", "weights of edited matrices changed by more than this, in proportion", True),
+    "moved_171": Sign("Moved by 17.1 %", share=True),
 }
 
 

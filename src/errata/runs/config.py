@@ -69,6 +69,7 @@ class RunConfig(BaseModel):
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
     select: which edits of `data`: first, the first ones in its order, as the papers on collapse took them; seeded,
     shuffled by the seed; by default first with seed 0, else seeded. prefilter: leave out what the model knows already.
+    repeat: where `data` holds too few edits, make them again in the same order, with the same answers.
     name: replaces method-model-data in the folder's name, and changes nothing else.
     """
 
@@ -82,6 +83,7 @@ class RunConfig(BaseModel):
     data: str = Field(min_length=1)
     select: Literal["first", "seeded"] | None = None
     prefilter: bool = False
+    repeat: bool = False
     edits: list[int] = Field(min_length=1)
     batch: int = Field(default=1, ge=1)
     setting: Literal["sequential", "single"] = "sequential"

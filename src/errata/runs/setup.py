@@ -97,6 +97,8 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
     filter = load_filter(config.filter)
     found = read_cases(config.data, seed=_order(config))
     wanted = max(config.edits)
+    if config.repeat:
+        found = repeated(found, wanted)
     if len(found) < wanted:
         raise BadInput(f"{config.data} holds {len(found)} edits and `edits` asks for {wanted}; lower it or add edits.")
     if config.engine == "vllm":
@@ -112,6 +114,22 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
     return Setup(split, model, editor, filter, cases, skipped, around, items)
+
+
+def repeated(cases: Sequence[EditCase], wanted: int) -> list[EditCase]:
+    """The cases; where they are fewer than `wanted`, again and again in their order, under ids of their own.
+
+    Then there are twice as many as wanted, since some cannot be made in a model.
+    """
+    rounds = -(-2 * wanted // len(cases)) if wanted > len(cases) else 1
+    return [_again(case, turn) for turn in range(1, rounds + 1) for case in cases]
+
+
+def _again(case: EditCase, turn: int) -> EditCase:
+    if turn == 1:
+        return case
+    request = replace(case.request, id=f"{case.request.id}#{turn}")
+    return replace(case, request=request, group=case.group and f"{case.group}#{turn}")
 
 
 def data_dir(config: RunConfig) -> str | None:
