@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job on the embedded model
 # make test   the tests;  make test-all  the slow ones too;  make test-vllm  those of vLLM, installed into .venv-vllm
+# make bench  the benchmarks, with all cores: an hour and more (ARGS=--quick: a minute)
 # make lint   ruff and mypy;  make docs  write docs/cli.md;  make check  what continuous integration runs
 PYTHON ?= python3
 # Workers of the tests; each runs torch in one thread.
@@ -15,7 +16,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: install install-dev demo test test-all test-vllm lint format docs docs-check check clean
+.PHONY: install install-dev demo bench test test-all test-vllm lint format docs docs-check check clean
 
 install:
 	@$(PYTHON) install.py
@@ -25,6 +26,9 @@ install-dev:
 
 demo: install
 	@$(BIN)/errata demo $(ARGS)
+
+bench: install-dev
+	@OMP_NUM_THREADS= $(BIN)/python -m benchmarks $(ARGS)
 
 test: install-dev
 	@$(PYTEST) $(ARGS)
