@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small shapes, in seconds; nothing is written")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
-    parser.add_argument("--output", type=Path, help=f"file of the results (default: {harness.RESULTS.name} beside this)")
+    parser.add_argument(
+        "--output", type=Path, help=f"file of the results (default: {harness.RESULTS.name} beside this)"
+    )
     given = parser.parse_args()
     chosen = [row for row in rows() if not given.names or any(name in row.name for name in given.names)]
     if not chosen:
@@ -36,7 +38,7 @@ def main() -> None:
 
 
 def run(chosen: list[Row], quick: bool, threads: int | None, path: Path | None) -> None:
-    """Measure, say each row when it is done, and write what is done after each, so that an interruption loses little."""
+    """Measure and say each row; what is done is written after each, so that an interruption loses little."""
     used = harness.threads(threads)
     rates = machine.measured()
     output.note(

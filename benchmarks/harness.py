@@ -55,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Contest:
-    """trials: as they are done. count: how many there will be. work: what one of them needs, None if that is not told."""
+    """trials: as they are done. count: how many there will be. work: what ours needs for one, None if that is not told."""
 
     trials: Iterator[Trial]
     count: int
@@ -126,9 +126,9 @@ def measure(row: Row, quick: bool, machine: Machine, progress: Progress | None =
         len(trials),
         ours,
         median(trial.reference for trial in trials),
-        floor and floor.seconds,
-        floor and floor.bound,
-        floor and ours / floor.seconds,
+        floor.seconds if floor else None,
+        floor.bound if floor else None,
+        ours / floor.seconds if floor else None,
     )
 
 
@@ -165,7 +165,16 @@ def cells(result: Result) -> list[str]:
         floor = [f"{_seconds(result.floor)} ({result.bound})", f"{result.distance:.1f}x"]
     apart = "-" if result.difference is None else f"{result.difference:.1e}"
     target = f"{limit} {result.target:g}{sign}"
-    return [result.name, result.unit, *spread, target, "yes" if result.met else "NO", apart, _seconds(result.ours), *floor]
+    return [
+        result.name,
+        result.unit,
+        *spread,
+        target,
+        "yes" if result.met else "NO",
+        apart,
+        _seconds(result.ours),
+        *floor,
+    ]
 
 
 def _seconds(value: float) -> str:

@@ -60,10 +60,10 @@ class Machine:
 
 def measured() -> Machine:
     """The rates of this machine with as many threads as torch uses."""
-    rates = [2 * SIZE**3 / _best(_product(dtype)) for dtype in (torch.float32, torch.float64)]
+    single, double = (2 * SIZE**3 / _best(_product(dtype)) for dtype in (torch.float32, torch.float64))
     source = torch.ones(COPIED, dtype=torch.uint8)
     target = torch.empty_like(source)
-    return Machine(*rates, copy=2 * COPIED / _best(lambda: target.copy_(source)))
+    return Machine(single, double, 2 * COPIED / _best(lambda: target.copy_(source)))
 
 
 def _product(dtype: torch.dtype) -> Callable[[], Tensor]:
