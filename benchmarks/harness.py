@@ -55,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Contest:
-    """trials: as they are done. count: how many there will be. work: what ours needs for one, None if that is not told."""
+    """trials: as they are done. count: how many there will be. work: what ours needs for one, if that is told."""
 
     trials: Iterator[Trial]
     count: int

@@ -100,6 +100,15 @@ class EditableModel:
     def attention(self, layer: int) -> nn.Module:
         return self.layer(layer).get_submodule(self.arch.attention)
 
+    @property
+    def embedding(self) -> nn.Module:
+        return self._module(self.arch.embedding)
+
+    @property
+    def head(self) -> nn.Module:
+        """What makes logits of the final stream."""
+        return self._module(self.arch.head)
+
     def weight(self, site: str) -> Tensor:
         """The matrix of a site as a (d_out, d_in) view that shares its memory; not for writing."""
         weight = getattr(self._module(site), "weight", None)
