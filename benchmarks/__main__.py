@@ -8,7 +8,7 @@ from benchmarks import harness, machine
 from benchmarks.harness import Result, Row
 from errata.cli import output
 
-MODULES = ("startup",)
+MODULES = ("editing", "startup")
 """Where rows are: each module has `ROWS`."""
 
 
@@ -34,6 +34,7 @@ def main() -> None:
         output.table(["benchmark", "trial"], [[row.name, row.unit] for row in chosen])
         return
     path = given.output or (None if given.quick else harness.RESULTS)
+    harness.use(given.clock)
     run(chosen, given.quick, given.threads, path)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from errata.keyvalue.keys import Row, batched
+from errata.keyvalue.keys import Layout, Row, batched
 from errata.model import hooks
 from errata.model.editable import EditableModel
 from errata.model.tokens import TokenBatch
@@ -61,7 +61,7 @@ class Replay:
         """The logits with this stream, (n, t, d_model), after the layer."""
         cache = _Past(self.past, self.layer + 1) if self.past else None
         whole = (stream, *[None] * (self.parts - 1)) if self.parts else stream
-        with resumed(self.model, self.layer, whole), _chosen(self.model, columns, rows):
+        with self.model.resumed(self.layer, whole), _chosen(self.model, columns, rows):
             output = self.model.model(
                 input_ids=self.ids,
                 attention_mask=self.mask,
@@ -122,6 +122,19 @@ def record_parts(model: EditableModel, layer: int, rows: Sequence[Row]) -> Parts
     """As `record`, but ready to run again from the layer itself on; below layer 0 the tokens are embedded again."""
     recorded, attention = _recorded(model, layer - 1, layer, rows)
     return PartsReplay(**recorded, attention=attention)
+
+
+def footprint(model: EditableModel, layout: Layout, layer: int) -> int:
+    """About how many bytes the search for one target takes above a layer: what its gradient needs, and the logits.
+
+    Linear maps with fixed weights keep nothing; norms and attention keep about eight vectors of the stream for each
+    token, activation functions five of the MLP's inner one, and attention the keys and values of all it sees.
+    """
+    d_out, d_in = model.weight(model.site(layer)).shape
+    rows, left = len(layout.rows) + 1, max(row.lookup for row in layout.rows)
+    stream = layout.span * (8 * d_out + 5 * d_in) + 2 * d_out * (2 * left + layout.span)
+    logits = 4 * (sum(len(row.target) for row in layout.rows) + 1) * int(model.model.config.vocab_size)
+    return int((rows * (model.n_layers - layer) * stream + logits) * max(model.dtype.itemsize, 4))
 
 
 def _recorded(model: EditableModel, below: int, layer: int, rows: Sequence[Row]) -> tuple[dict[str, Any], Tensor]:
@@ -191,7 +204,7 @@ def _past(
         raise hooks.Enough
 
     last = model.attention(model.n_layers - 1).register_forward_hook(end)
-    with hooks.hooked([last]), resumed(model, below, whole), suppress(hooks.Enough):
+    with hooks.hooked([last]), model.resumed(below, whole), suppress(hooks.Enough):
         model.model(
             input_ids=batch.ids[:, :width],
             attention_mask=batch.mask[:, :width],
@@ -228,20 +241,3 @@ def _visible(mask: Tensor, columns: Tensor) -> Tensor:
 def _taken_past(tensor: Tensor, columns: Tensor) -> Tensor:
     """The same of attention keys or values, (n, heads, t, d_head)."""
     return _taken(tensor.transpose(1, 2), columns).transpose(1, 2)
-
-
-@contextmanager
-def resumed(model: EditableModel, layer: int, output: Any) -> Iterator[None]:
-    """Within the context the layers up to `layer` compute nothing and return `output`; none of them for -1."""
-    modules = [model.layer(index) for index in range(layer + 1)]
-    own = [module.__dict__.get("forward") for module in modules]
-    for module in modules:
-        module.__dict__["forward"] = lambda *args, **kwargs: output
-    try:
-        yield
-    finally:
-        for module, forward in zip(modules, own, strict=True):
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward
