@@ -8,7 +8,7 @@ from benchmarks import harness, machine
 from benchmarks.harness import Result, Row
 from errata.cli import output
 
-MODULES = ("editing", "startup")
+MODULES = ("editing", "moments", "history", "startup")
 """Where rows are: each module has `ROWS`."""
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="rows to run; a part of a name is enough (default: all)")
     parser.add_argument("--quick", action="store_true", help="small shapes, in seconds; nothing is written")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: one for each processor)")
     parser.add_argument(
         "--output", type=Path, help=f"file of the results (default: {harness.RESULTS.name} beside this)"
     )

@@ -7,7 +7,7 @@ targets magnifies, would add up from edit to edit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +24,8 @@ from benchmarks.oracles.rome import Fact, Plain, Settings
 from benchmarks.shapes import SMALL, TINY, XL, Shape, moment, random_model, requests
 from errata.artifacts.store import Artifacts, SecondMoment
 from errata.editors.alphaedit import AlphaEdit
-from errata.editors.base import EditResult, Editor, State
+from errata.editors.base import Editor, EditResult, State
 from errata.editors.bases.rank_one import RankOne
-from errata.editors.bases.spreading import Spreading
 from errata.editors.memit import Memit
 from errata.editors.pmet import Pmet
 from errata.editors.rome import Rome

@@ -56,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Contest:
-    """trials: as they are done. count: how many there will be. work: asked after them, what ours needs for one of them."""
+    """trials: as they are done. count: how many there will be. work: asked afterwards, what ours needs for one."""
 
     trials: Iterator[Trial]
     count: int
@@ -206,7 +206,6 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def threads(count: int | None) -> int:
-    """Let torch use so many threads, by default as many as it does by itself; how many these are."""
-    if count is not None:
-        torch.set_num_threads(count)
+    """Let torch use so many threads, by default one for each processor; how many these are."""
+    torch.set_num_threads(count or os.cpu_count() or 1)
     return torch.get_num_threads()

@@ -97,7 +97,7 @@ def requests(count: int) -> list[EditRequest]:
 
 
 def moment(d_in: int, seed: int = 0) -> Tensor:
-    """A second moment (d_in, d_in), float32: variances over four orders of magnitude, and directions that share them."""
+    """A second moment (d_in, d_in), float32: variances over four orders of magnitude, and shared directions."""
     generator = torch.Generator().manual_seed(seed)
     spectrum = torch.logspace(-4, 0, d_in)[torch.randperm(d_in, generator=generator)]
     mixed = torch.randn(d_in // 8, d_in, generator=generator) * spectrum.sqrt()

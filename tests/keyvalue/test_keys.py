@@ -124,7 +124,7 @@ def test_settled_layers_are_not_run_again_and_change_nothing(family: str) -> Non
     kept, whole = in_contexts(model, laid), in_contexts(model, laid, room=0)
     ran: list[int] = []
     for index in range(4):
-        model.layer(index).register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+        model.attention(index).register_forward_hook(lambda *_, index=index: ran.append(index))
     sites: dict[str, Tensor] = {}
     for layer in (1, 2, 3):
         with model.overlay(WeightDelta(sites)):
