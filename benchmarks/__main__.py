@@ -8,7 +8,7 @@ from benchmarks import harness, machine
 from benchmarks.harness import Result, Row
 from errata.cli import output
 
-MODULES = ("editing", "moments", "history", "startup")
+MODULES = ("editing", "moments", "memory", "history", "startup")
 """Where rows are: each module has `ROWS`."""
 
 

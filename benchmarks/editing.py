@@ -8,6 +8,7 @@ targets magnifies, would add up from edit to edit.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +34,7 @@ from errata.keyvalue.contexts import STARTS, STATE, Contexts, contexts, groups
 from errata.keyvalue.keys import Layout, lay_out
 from errata.model.editable import EditableModel
 from errata.types import EditRequest
+from errata.update.delta import WeightDelta
 from errata.update.session import EditSession
 
 Dense = dict[int, Tensor]
@@ -89,16 +91,16 @@ def sequential(editor: Editor, reference: Reference, shape: Shape, edits: int, b
             model, wanted = place.ours.model, requests(edits * batch)
             texts = _contexts(model, editor)
             layouts.extend(lay_out(model, request, texts) for request in wanted)
-            once = timed(lambda: _prepare(editor, place))[0] / edits
+            once = timed(partial(prepare, editor, place))[0] / edits
             for start in range(0, len(wanted), batch):
                 part = wanted[start : start + batch]
-                fast, result = timed(lambda part=part: _edit(editor, place, part))
-                slow, expected = timed(lambda part=part: reference(place, editor, part))
+                fast, result = timed(partial(edit, editor, place, part))
+                slow, expected = timed(partial(reference, place, editor, part))
                 found.append(result)
-                ours = {place.ours.model.layer_of(site): result.update.dense(site) for site in result.update.sites}
+                assert isinstance(result.update, WeightDelta)
+                ours = {model.layer_of(site): result.update.dense(site) for site in result.update.sites}
                 for layer, change in ours.items():
-                    # GPT-2 stores its matrices transposed.
-                    place.plain.down(layer).weight.data.add_((change - expected[layer]).T)
+                    _add(place.plain, layer, change - expected[layer])
                 yield Trial(fast + once, slow, largest(ours, expected))
 
     def work() -> Work:
@@ -108,7 +110,7 @@ def sequential(editor: Editor, reference: Reference, shape: Shape, edits: int, b
     return Contest(trials(), edits, work)
 
 
-def _prepare(editor: Any, place: Arena) -> None:
+def prepare(editor: Any, place: Arena) -> None:
     """What is computed once for the unedited model."""
     model, artifacts = place.ours.model, place.artifacts
     for layer in _layers(editor):
@@ -118,7 +120,7 @@ def _prepare(editor: Any, place: Arena) -> None:
             artifacts.cholesky(model, layer, getattr(editor, "moment_weight", 1.0), editor.ridge)
 
 
-def _edit(editor: Editor, place: Arena, part: Sequence[EditRequest]) -> EditResult:
+def edit(editor: Editor, place: Arena, part: Sequence[EditRequest]) -> EditResult:
     result = editor.edit(place.ours.model, part, place.state, place.artifacts)
     place.ours.apply(result.update, part, editor.name)
     place.state = result.state
@@ -137,10 +139,15 @@ def _facts(part: Sequence[EditRequest]) -> list[Fact]:
 
 
 def _written(place: Arena, updates: Dense) -> Dense:
-    with torch.no_grad():
-        for layer, change in updates.items():
-            place.plain.down(layer).weight.add_(change.T)
+    for layer, change in updates.items():
+        _add(place.plain, layer, change)
     return updates
+
+
+@torch.no_grad()
+def _add(plain: Plain, layer: int, change: Tensor) -> None:
+    """GPT-2 stores its matrices transposed."""
+    plain.down(layer).get_parameter("weight").add_(change.T)
 
 
 def rome(place: Arena, editor: Rome, part: Sequence[EditRequest]) -> Dense:

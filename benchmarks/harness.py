@@ -31,6 +31,7 @@ class Figure(Enum):
     SPEEDUP = "times faster"
     COST = "times the cost"
     EXTRA = "seconds more"
+    SPACE = "times the space"
 
     def of(self, trial: "Trial") -> float:
         if self is Figure.EXTRA:
@@ -45,8 +46,8 @@ class Figure(Enum):
 class Trial:
     """The same work done by both, one right after the other.
 
-    ours, reference: seconds. difference: largest relative difference of the two results, see `difference`; 0 where
-    they are equal, None where there is nothing to compare.
+    ours, reference: seconds; gigabytes where the row states space. difference: largest relative difference of the two
+    results, see `difference`; 0 where they are equal, None where there is nothing to compare.
     """
 
     ours: float
@@ -82,7 +83,7 @@ class Row:
 class Result:
     """A row of the table. median, min, max: of the ratios, or of the seconds more. difference: the largest.
 
-    ours, reference: median seconds of a trial. floor: seconds. distance: ours over floor.
+    ours, reference: medians of the trials. floor: seconds. distance: ours over floor.
     """
 
     name: str
@@ -180,6 +181,7 @@ def cells(result: Result) -> list[str]:
     if result.floor is not None and result.distance is not None:
         floor = [f"{_seconds(result.floor)} ({result.bound})", f"{result.distance:.1f}x"]
     apart = "-" if result.difference is None else f"{result.difference:.1e}"
+    ours = f"{result.ours:.2f} GB" if result.figure == Figure.SPACE.value else _seconds(result.ours)
     target = f"{limit} {result.target:g}{sign}"
     return [
         result.name,
@@ -188,7 +190,7 @@ def cells(result: Result) -> list[str]:
         target,
         "yes" if result.met else "NO",
         apart,
-        _seconds(result.ours),
+        ours,
         *floor,
     ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,8 +57,8 @@ def contest(quick: bool) -> Contest:
                 for request in islice(cycle(requests), number - 1):
                     place.write(brief, request)
             for request in islice(cycle(requests), TRIALS):
-                ours = timed(lambda request=request: many.write(editor, request))[0]
-                reference = timed(lambda request=request: few.write(editor, request))[0]
+                ours = timed(partial(many.write, editor, request))[0]
+                reference = timed(partial(few.write, editor, request))[0]
                 yield Trial(ours, reference)
 
     return Contest(trials(), TRIALS)

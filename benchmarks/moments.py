@@ -1,9 +1,12 @@
 """Second moments of five sites in one truncated pass, against one whole forward for each site."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from torch import Tensor
 
 from benchmarks.harness import Contest, Row, Trial, largest, timed
 from benchmarks.machine import Work
@@ -30,13 +33,9 @@ def contest(quick: bool) -> Contest:
         for _ in range(TRIALS):
             part = list(islice(everything, TEXTS))
             with TemporaryDirectory() as folder:
-                store = Artifacts(Path(folder))
-                fast, found = timed(
-                    lambda part=part, store=store: build_second_moments(model, shape.edited, part, 10**6, store)
-                )
-            slow, expected = timed(
-                lambda part=part: {layer: second_moment(plain, layer, part) for layer in shape.edited}
-            )
+                build = partial(build_second_moments, model, shape.edited, part, 10**6, Artifacts(Path(folder)))
+                fast, found = timed(build)
+            slow, expected = timed(partial(_one_by_one, plain, shape.edited, part))
             tokens.append(found[shape.edited[0]].tokens)
             ours = {layer: moment.C for layer, moment in found.items()}
             yield Trial(fast / tokens[-1], slow / tokens[-1], largest(ours, expected))
@@ -48,6 +47,10 @@ def contest(quick: bool) -> Contest:
         return Work(float32=forward + sums, bytes=4 * shape.layer_weights * (shape.edited[-1] + 1) / tokens[0])
 
     return Contest(trials(), TRIALS, work)
+
+
+def _one_by_one(plain: Plain, layers: Sequence[int], part: Sequence[str]) -> dict[int, Tensor]:
+    return {layer: second_moment(plain, layer, part) for layer in layers}
 
 
 ROWS = (Row("second moments", "a token, 5 sites, GPT-2 small", 4, contest),)
