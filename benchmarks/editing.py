@@ -105,7 +105,7 @@ def sequential(editor: Editor, reference: Reference, shape: Shape, edits: int, b
 
     def work() -> Work:
         steps = [detail["steps"] for result in found for detail in result.details]
-        return needed(editor, shape, layouts, steps).times(1 / edits)
+        return needed(editor, shape, layouts[: len(steps)], steps).times(1 / len(found))
 
     return Contest(trials(), edits, work)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -103,14 +104,16 @@ class Result:
     distance: float | None
 
 
-def measure(row: Row, quick: bool, machine: Machine, progress: Progress | None = None) -> Result:
-    """Run all trials of a row."""
+def measure(
+    row: Row, quick: bool, machine: Machine, progress: Progress | None = None, most: int | None = None
+) -> Result:
+    """Run the trials of a row. most: how many of them, by default all."""
     contest = row.contest(quick)
     trials: list[Trial] = []
-    for trial in contest.trials:
+    for trial in islice(contest.trials, most):
         trials.append(trial)
         if progress is not None:
-            progress(row.name, len(trials), contest.count)
+            progress(row.name, len(trials), min(contest.count, most or contest.count))
     values = [row.figure.of(trial) for trial in trials]
     ours = median(trial.ours for trial in trials)
     differences = [trial.difference for trial in trials if trial.difference is not None]
