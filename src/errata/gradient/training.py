@@ -15,9 +15,9 @@ from torch import Tensor
 
 from errata.errors import BadInput, Diverged
 from errata.gradient.examples import Example, Labelled, labelled, nll, predictions
-from errata.keyvalue.replay import resumed
 from errata.model import hooks
 from errata.model.editable import EditableModel
+from errata.model.lower import resumed
 from errata.model.tokens import TokenBatch, subject_index
 from errata.types import EditRequest, Progress
 from errata.update.delta import WeightDelta

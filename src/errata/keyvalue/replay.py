@@ -6,8 +6,7 @@ second as the layer's output. The rest runs through the model's own forward, so 
 of the logits are the model's.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from transformers import DynamicCache
 from errata.keyvalue.keys import Row, batched
 from errata.model import hooks
 from errata.model.editable import EditableModel
+from errata.model.lower import resumed
 from errata.model.tokens import TokenBatch
 
 
@@ -191,20 +191,3 @@ def _visible(mask: Tensor, columns: Tensor) -> Tensor:
 def _taken_past(tensor: Tensor, columns: Tensor) -> Tensor:
     """The same of attention keys or values, (n, heads, t, d_head)."""
     return _taken(tensor.transpose(1, 2), columns).transpose(1, 2)
-
-
-@contextmanager
-def resumed(model: EditableModel, layer: int, output: Any) -> Iterator[None]:
-    """Within the context the layers up to `layer` compute nothing and return `output`; none of them for -1."""
-    modules = [model.layer(index) for index in range(layer + 1)]
-    own = [module.__dict__.get("forward") for module in modules]
-    for module in modules:
-        module.__dict__["forward"] = lambda *args, **kwargs: output
-    try:
-        yield
-    finally:
-        for module, forward in zip(modules, own, strict=True):
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward
