@@ -1,32 +1,16 @@
-"""What prompts begin with alike: worth a pass of its own, kept for later calls, or laid out once in one sequence."""
+"""What prompts begin with alike: worth a pass of its own, or laid out once in one sequence."""
 
-import copy
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from errata.model.tokens import Tokens
 
-if TYPE_CHECKING:
-    from errata.model.editable import EditableModel
-
 WORTH_SHARING = 512
 """Tokens that sharing a prefix must save before it pays for a pass of its own."""
-KEPT_BYTES = 256 << 20
-"""Of keys and values of prefixes that are kept from call to call, unless the user says otherwise."""
-
-
-class Layer(Protocol):
-    """Keys and values of one layer's cache, (n, heads, t, d)."""
-
-    keys: Tensor
-    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,55 +19,6 @@ class Group:
 
     prefix: int
     members: tuple[int, ...]
-
-
-class PrefixCache:
-    """Keys and values of whole prefixes, those used last, for calls to come. limit: their bytes, 0 for none.
-
-    A change of the model's weights or memories, or a hook on its modules, forgets all. What a prefix is answered
-    with never depends on what was asked before: only the very same tokens are found again.
-    """
-
-    def __init__(self, limit: int = KEPT_BYTES) -> None:
-        self._limit = limit
-        self._held: OrderedDict[Tokens, DynamicCache] = OrderedDict()
-        self._state: object = None
-
-    def get(self, model: "EditableModel", ids: Tokens, compute: Callable[[Tokens], DynamicCache]) -> DynamicCache:
-        """What `compute` makes of `ids`, or made of them before; not to be written to."""
-        if (state := _state(model)) != self._state:
-            self._held.clear()
-            self._state = state
-        found = self._held.pop(ids) if ids in self._held else compute(ids)
-        self._held[ids] = found
-        while sum(map(nbytes, self._held.values())) > self._limit:
-            self._held.popitem(last=False)
-        return found
-
-
-def nbytes(cache: DynamicCache) -> int:
-    """What its keys and values take."""
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers(cache))
-
-
-def layers(cache: DynamicCache) -> list[Layer]:
-    """Keys and values by layer."""
-    return cast("list[Layer]", cache.layers)
-
-
-def for_rows(cache: DynamicCache, n: int) -> DynamicCache:
-    """The cache of one prefix as that of n rows that begin with it, in the same memory."""
-    rows = copy.copy(cache)
-    rows.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in layers(rows):
-        layer.keys, layer.values = (states.expand(n, -1, -1, -1) for states in (layer.keys, layer.values))
-    return rows
-
-
-def _state(model: "EditableModel") -> object:
-    """Changes with the weights, which torch counts writes to, with the patches, and with hooks such as overlays."""
-    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.model.modules())
-    return model, hooks, model.patches, [(id(tensor), tensor._version) for tensor in model.model.parameters()]
 
 
 def share(prompts: Sequence[Tokens]) -> list[Group]:

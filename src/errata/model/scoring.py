@@ -16,9 +16,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from errata.model import hooks
+from errata.model.caches import PrefixCache, for_rows, prefill
 from errata.model.editable import EditableModel
 from errata.model.lower import LowerStates
-from errata.model.prefixes import Group, Line, PrefixCache, alike, for_rows, lay_out, share
+from errata.model.prefixes import Group, Line, alike, lay_out, share
 from errata.model.routing import by_model
 from errata.model.tokens import Tokens, encode_target, pad
 
@@ -94,7 +95,7 @@ def tail_log_probs(
     """(index, (scored, vocab) float32 log-probabilities) of every row, in an order of its own.
 
     The k-th of the `scored` positions predicts the token after it. All NaN if a logit was not finite.
-    prefixes: what was kept of earlier calls. lower: hidden states of lower layers, likewise; they are not used where memories
+    prefixes: what was kept of earlier calls. lower: hidden states of lower layers, likewise; not used where memories
     beside the weights may change them.
     """
     # A prompt ends where the first prediction is read.
@@ -200,7 +201,7 @@ class _Reader:
     def _prefill(self, prefix: Tokens, resume: bool) -> DynamicCache:
         """Keys and values of a prefix; with `resume` those of lower layers may be missing."""
         if self.lower is None:
-            return self.prefixes.get(self.model, prefix, lambda ids: prefill(self.model, ids))
+            return self.prefixes.get(self.model, prefix)
         with self._pass(self._key(prefix), resume):
             cache = prefill(self.model, prefix)
         self.lower.lengthen(cache, len(prefix))
@@ -240,14 +241,6 @@ def _attention(lines: Sequence[Line], mask: Tensor, prefix: int, dtype: torch.dt
         visible[: len(line.ids), : len(line.ids)] = line.visible()
     hidden = torch.zeros(n, width, width, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min).to(mask.device)
     return torch.cat([hidden.new_zeros(n, width, prefix), hidden], 2)[:, None]
-
-
-def prefill(model: EditableModel, ids: Sequence[int]) -> DynamicCache:
-    """Keys and values of one row of tokens."""
-    cache = DynamicCache(config=model.model.config)
-    batch = torch.tensor([list(ids)], device=model.device)
-    model.model(input_ids=batch, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
 
 
 def reading(model: EditableModel, columns: Tensor, rows: Tensor | None = None) -> hooks.Removable:
