@@ -10,6 +10,8 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many) while something takes time."""
 Engine = Literal["local", "vllm"]
 """What answers capability tasks."""
+PREFIX_CACHE = 0.25
+"""GiB of memory for keys and values of prefixes that prompts share, unless the user says otherwise."""
 
 
 @dataclass(frozen=True)

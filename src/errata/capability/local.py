@@ -22,20 +22,18 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from errata.errors import BadInput
-from errata.model.caches import PrefixCache
+from errata.model.caches import GIB, PrefixCache
 from errata.model.editable import EditableModel
 from errata.model.generation import Generation, generate
 from errata.model.loading import load
 from errata.model.lower import LowerStates
 from errata.model.scoring import Row, tail_log_probs, target_log_prob
 from errata.model.tokens import chat_text, encode
+from errata.types import PREFIX_CACHE
 
 Scored = tuple[float, bool]
 Advance = Callable[[int], None]
 MAX_NEW_TOKENS = 256
-GIB = 1 << 30
-PREFIX_CACHE = 0.25
-"""GiB of keys and values of prefixes, unless the user says otherwise."""
 RECENT = 64
 """Texts whose tokens are remembered."""
 

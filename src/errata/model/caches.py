@@ -15,6 +15,8 @@ from errata.model.tokens import Tokens
 if TYPE_CHECKING:
     from errata.model.editable import EditableModel
 
+GIB = 1 << 30
+
 
 class Layer(Protocol):
     """Keys and values of one layer's cache, (n, heads, t, d)."""

@@ -9,6 +9,7 @@ runs/memit-atlas-atlas-3fa2c1d0/
   state/00001.safetensors       what the method carries on from batch 1, if anything
   scores/00010/<table>.parquet  one row for each item after 10 edits; exists <=> complete
   scores/00010/health.json      {measure: value}
+  lower/<pass>.safetensors      hidden states kept for later checkpoints (`lower_states`), until the run is done
   run.lock, owner.json          who works here now
 """
 
@@ -60,6 +61,10 @@ class RunDir:
     @property
     def owner(self) -> Path:
         return self.path / "owner.json"
+
+    @property
+    def lower(self) -> Path:
+        return self.path / "lower"
 
     def update(self, batch: int) -> Path:
         return self.path / "updates" / f"{batch:05d}.safetensors"

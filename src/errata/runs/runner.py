@@ -104,6 +104,7 @@ class _Run:
                 self._session.undo()
             if self._setup.config.stop_at_collapse and self._scorer.has_collapsed(edits):
                 break
+        self._scorer.finish()
         self._outlook.finish()
 
     def _expected(self) -> dict[str, tuple[int, float]]:
