@@ -17,7 +17,6 @@ from errata.errors import BadInput, Diverged
 from errata.gradient.examples import Example, Labelled, labelled, nll, predictions
 from errata.model import hooks
 from errata.model.editable import EditableModel
-from errata.model.lower import resumed
 from errata.model.tokens import TokenBatch, subject_index
 from errata.types import EditRequest, Progress
 from errata.update.delta import WeightDelta
