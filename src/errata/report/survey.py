@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -56,10 +57,11 @@ def _title(run: Results) -> str:
 
 
 def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
-    asked = [edits for edits in runs[0].asked if edits]
-    for edits in asked:
+    """One for each number of edits, up to where the last order collapsed."""
+    fallen: set[Path] = set()
+    for edits in filter(None, runs[0].asked):
         there = [run for run in runs if edits in run.edited]
-        fallen = [run for run in there if _collapsed(run, edits)]
+        fallen |= {run.path for run in there if _collapsed(run, edits)}
         row: dict[str, Any] = {"method": _title(runs[0]), "edits": edits, "orders": len(there)}
         for name in SHOWN:
             found = [scores for run in there if (scores := run.get(edits, name)) is not None]
