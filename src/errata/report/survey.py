@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,7 +23,8 @@ def survey(runs: Sequence[Results]) -> Table:
         "Methods on the same edits",
         "Shares by free generation with 95 % intervals, those of one edit counted as going together, pooled over the "
         "orders. Efficacy: the last edits and a sample of earlier ones; retention: the earlier ones alone. Seconds: "
-        "median of an edit's. Collapsed: the interval of locality lies below 30 %; no further edits were made.",
+        "median of an edit's, of the order where it is least: the others may have shared the machine. Collapsed: the "
+        "interval of locality lies below 30 %; no further edits were made.",
         (
             Column("Method", "text", ("method",)),
             Column("Edits", "count", ("edits",)),
@@ -55,10 +57,11 @@ def _title(run: Results) -> str:
 
 
 def _rows(runs: Sequence[Results]) -> Iterator[dict[str, Any]]:
-    asked = [edits for edits in runs[0].asked if edits]
-    for edits in asked:
+    """One for each number of edits, up to where the last order collapsed."""
+    fallen: set[Path] = set()
+    for edits in filter(None, runs[0].asked):
         there = [run for run in runs if edits in run.edited]
-        fallen = [run for run in there if _collapsed(run, edits)]
+        fallen |= {run.path for run in there if _collapsed(run, edits)}
         row: dict[str, Any] = {"method": _title(runs[0]), "edits": edits, "orders": len(there)}
         for name in SHOWN:
             found = [scores for run in there if (scores := run.get(edits, name)) is not None]
@@ -76,11 +79,9 @@ def _collapsed(run: Results, edits: int) -> bool:
 
 
 def _seconds(runs: Sequence[Results], edits: int) -> float | None:
-    """Median over batches of the seconds that an edit took."""
+    """Median over batches of the seconds that an edit took, in the order where it was least."""
     spent = [
-        entry.seconds / len(entry.requests)
+        [entry.seconds / len(entry.requests) for entry in run.ledger if entry.batch and entry.edits <= edits]
         for run in runs
-        for entry in run.ledger
-        if entry.batch and entry.edits <= edits
     ]
-    return median(spent) if spent else None
+    return min((median(order) for order in spent if order), default=None)
