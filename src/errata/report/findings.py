@@ -72,7 +72,7 @@ class Finding:
         return ", ".join(parts)
 
 
-_WORDS: Mapping[Ballot, str] = {"for": "for it", "against": "against", "open": "open", "void": "left out"}
+_WORDS: Mapping[Ballot, str] = {"for": "for", "against": "against", "open": "open", "void": "left out"}
 
 
 def most(votes: Sequence[Vote]) -> Verdict:
@@ -130,9 +130,16 @@ def findings_table(found: Sequence[Finding]) -> Table:
             Column("Statement", "text", ("statement",)),
             Column("Verdict", "text", ("verdict",)),
             Column("Votes", "text", ("reason",)),
+            Column("The printed numbers", "text", ("printed",)),
         ),
         tuple(
-            {"id": f.statement.id, "statement": f.statement.text, "verdict": f.verdict, "reason": f.reason}
+            {
+                "id": f.statement.id,
+                "statement": f.statement.text,
+                "verdict": f.verdict,
+                "reason": f.reason,
+                "printed": f.statement.printed,
+            }
             for f in found
         ),
     )
@@ -152,14 +159,11 @@ def evidence_table(found: Sequence[Finding]) -> Table:
             Column("Shown", "text", ("told",)),
         ),
         tuple(
-            {"id": f.statement.id, "unit": vote.unit, "vote": _VOTES[vote.ballot], "told": vote.told, **vote.values}
+            {"id": f.statement.id, "unit": vote.unit, "vote": _WORDS[vote.ballot], "told": vote.told, **vote.values}
             for f in found
             for vote in f.votes
         ),
     )
-
-
-_VOTES: Mapping[Ballot, str] = {"for": "for", "against": "against", "open": "open", "void": "left out"}
 
 
 # What statements have in common

@@ -1,7 +1,7 @@
 """Findings 4.1 to 4.5 of "Should We Really Edit Language Models?" (arXiv 2410.18785) as statements on records."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from math import log10
 
@@ -50,6 +50,16 @@ def sequential(analyses: Sequence[Analysis]) -> Iterator[Analysis]:
             yield run
 
 
+def longest(runs: Iterable[Analysis]) -> list[Analysis]:
+    """Of the runs of a method on a model in one order of the edits, that which was measured farthest."""
+    found: dict[tuple[str, str, int], Analysis] = {}
+    for run in runs:
+        key = run.results.model, run.results.method, run.results.resolved.config.seed
+        if key not in found or run.last > found[key].last:
+            found[key] = run
+    return list(found.values())
+
+
 def _dozens(run: Analysis) -> int | None:
     """The checkpoint that stands for dozens: 20 edits, or the nearest to it in proportion."""
     near = [edits for edits in run.curve if edits in DOZENS]
@@ -76,9 +86,7 @@ def few_dozen(analyses: Sequence[Analysis]) -> Iterator[Vote]:
 
 def thousands(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """4.1b: a vote is for the finding if the method does not scale to a thousand."""
-    for run in sequential(analyses):
-        if not run.curve:
-            continue
+    for run in longest(run for run in sequential(analyses) if run.curve):
         if run.collapse is not None and run.collapse.edits <= THOUSAND:
             yield Vote(named(run), "for", f"collapses by {edits_text(run.collapse.edits)}")
         elif (reached := [edits for edits in run.curve if edits >= THOUSAND]) == []:
@@ -91,8 +99,8 @@ def thousands(analyses: Sequence[Analysis]) -> Iterator[Vote]:
 
 
 def mute_at_10k(analyses: Sequence[Analysis]) -> Iterator[Vote]:
-    """4.1c: nearly everything that is written after ten thousand edits is mute."""
-    for run in sequential(analyses):
+    """4.1c: nearly everything that is written after ten thousand edits is mute. Fewer edits are no vote, but told."""
+    for run in longest(run for run in sequential(analyses) if run.curve):
         found = [m for edits in run.results.edited if (m := muteness(run.results, edits)).n]
         if not found:
             continue
@@ -100,7 +108,7 @@ def mute_at_10k(analyses: Sequence[Analysis]) -> Iterator[Vote]:
         told = f"{share(last.share)} of {last.n:,} outputs are mute after {edits_text(last.edits)}"
         if half is not None and half is not last:
             told += f", half of them by {edits_text(half.edits)}"
-        ballot: Ballot = "open"
+        ballot: Ballot = "void"
         if last.edits >= TEN_THOUSAND:
             ballot = "for" if last.interval.low >= 0.9 else "against" if last.interval.high < 0.5 else "open"
         yield Vote(named(run), ballot, told, {"share": last.share, "kinds": dict(last.kinds)})
@@ -289,7 +297,7 @@ STATEMENTS: Sequence[Statement] = (
         "After 10,000 edits the answer to any input is an empty string or random text, the muting effect.",
         mute_at_10k,
         every,
-        "No run asked a benchmark that is answered in words.",
+        "No run asked a benchmark that is answered in words after 10,000 edits.",
         "None are printed, only texts.",
     ),
     Statement(
