@@ -10,7 +10,7 @@ import yaml
 from errata.errors import BadInput
 from errata.registry import editors
 from errata.report.names import METHODS
-from errata.report.published import UNEDITED, rows
+from errata.report.printed import UNEDITED, rows
 from errata.runs.config import run_name
 from errata.runs.recipe import (
     Planned,

@@ -9,7 +9,7 @@ from typing import Any
 from errata.report.formats import Column, Table
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
-from errata.report.published import printed, rows
+from errata.report.printed import printed, rows
 from errata.runs.layout import RunDir
 from errata.runs.recipe import benchmark_title
 

@@ -12,7 +12,7 @@ from errata.report.formats import Column, Table
 from errata.report.measures import Analysis, Measure, measure
 from errata.report.names import METHODS, method_title
 from errata.report.orders import Orders, pooled
-from errata.report.published import Anomaly, Printed, printed, table_faults
+from errata.report.printed import Anomaly, Printed, printed, table_faults
 from errata.report.results import is_probe, joined
 from errata.report.static import benchmark_table
 from errata.report.weights import weights_table
