@@ -218,6 +218,9 @@ def test_both_hurt(tmp_path: Path) -> None:
             for size, (few, many) in kept.items()
         ]
         assert judged("P2-4", *folders).verdict == verdict
+        single = [run(tmp_path / f"{number}-one", {n: 0.1}, method="memit", batch=n) for n in (2, 3)]
+        assert judged("P2-4", *folders, *single).verdict == verdict, "runs of one batch are another matter"
+        assert len(judged("P2-3", *folders, *single).votes) == len(TASKS)
 
 
 @pytest.mark.parametrize(

@@ -83,40 +83,46 @@ def _points(change: float, limits: Interval) -> str:
     return f"{points(change)} (95 % {points(limits.low)} to {points(limits.high)})"
 
 
-def _batches(analyses: Sequence[Analysis]) -> Iterator[dict[int, Analysis]]:
-    """Runs that differ in their batch size alone, by batch size, ascending; only where there are several sizes."""
+def _by_batch(analyses: Sequence[Analysis], operations: int) -> Iterator[dict[int, Analysis]]:
+    """Runs that differ in their batch size alone, by batch size, ascending; only where there are several sizes.
+
+    operations: numbers of batches, at least, after which a run was measured.
+    """
     groups: dict[str, dict[int, Analysis]] = {}
     for run in analyses:
-        if run.results.resolved.config.setting == "sequential" and run.curve:
+        if run.results.resolved.config.setting == "sequential" and len(_operations(run)) >= operations:
             groups.setdefault(alike(run, "batch", "edits"), {})[run.results.resolved.config.batch] = run
     yield from (dict(sorted(runs.items())) for runs in groups.values() if len(runs) > 1)
 
 
+def _operations(run: Analysis) -> set[int]:
+    """Numbers of whole batches after which abilities were measured."""
+    size = run.results.resolved.config.batch
+    return {edits // size for edits in run.curve if edits % size == 0}
+
+
 def larger_batches(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """P2-3: each benchmark over the size of a single batch."""
-    for runs in _batches(analyses):
-        single = {size: run for size, run in runs.items() if size in run.curve}
-        if len(single) > 1:
-            first = next(iter(single.values()))
-            for task in usable(first):
-                unit = f"{method_of(first)}, {model_title(first.results.model)}, {benchmark(task)}"
-                sizes = ", ".join(f"{size:,}" for size in single)
-                curve = [(run.results, size) for size, run in single.items()]
-                yield _falls(unit, curve, task, f"sizes {sizes}")
+    for runs in _by_batch([run for run in analyses if 1 in _operations(run)], 1):
+        sizes = ", ".join(f"{size:,}" for size in runs)
+        curve = [(run.results, size) for size, run in runs.items()]
+        for unit, task in _benchmarks(runs):
+            yield _falls(unit, curve, task, f"sizes {sizes}")
 
 
 def both_hurt(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """P2-4: each benchmark falls over operations at every batch size taken together, and over sizes as well."""
-    for runs in _batches(analyses):
-        counts = sorted(
-            set.intersection(*({n // size for n in run.curve if n % size == 0} for size, run in runs.items()))
-        )
+    for runs in _by_batch(analyses, 2):
+        counts = sorted(set.intersection(*map(_operations, runs.values())))
         if len(counts) > 1:
-            first = next(iter(runs.values()))
-            for task in usable(first):
-                yield _two_ways(
-                    f"{method_of(first)}, {model_title(first.results.model)}, {benchmark(task)}", runs, counts, task
-                )
+            yield from (_two_ways(unit, runs, counts, task) for unit, task in _benchmarks(runs))
+
+
+def _benchmarks(runs: Mapping[int, Analysis]) -> Iterator[tuple[str, str]]:
+    """(unit of votes, task) for each benchmark on which a loss can show."""
+    first = next(iter(runs.values()))
+    for task in usable(first):
+        yield f"{method_of(first)}, {model_title(first.results.model)}, {benchmark(task)}", task
 
 
 def _two_ways(unit: str, runs: Mapping[int, Analysis], counts: Sequence[int], task: str) -> Vote:
