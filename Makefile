@@ -1,5 +1,7 @@
 # make demo   install into .venv and run the main job on the embedded model
 # make test   the tests;  make test-all  the slow ones too;  make test-vllm  those of vLLM, installed into .venv-vllm
+# make test-cluster  those of Ray and Slurm, installed into .venv;  make test-faults  kills, full disks, other mishaps
+# make bench  the benchmarks, with all cores: an hour and more (ARGS=--quick: a minute)
 # make lint   ruff and mypy;  make docs  write docs/cli.md;  make check  what continuous integration runs
 PYTHON ?= python3
 # Workers of the tests; each runs torch in one thread.
@@ -15,7 +17,8 @@ endif
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: install install-dev demo test test-all test-vllm lint format docs docs-check check clean
+.PHONY: install install-dev demo bench test test-all test-cluster test-faults test-vllm lint format docs docs-check \
+	check clean
 
 install:
 	@$(PYTHON) install.py
@@ -26,11 +29,22 @@ install-dev:
 demo: install
 	@$(BIN)/errata demo $(ARGS)
 
+bench: install-dev
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 test: install-dev
 	@$(PYTEST) $(ARGS)
 
 test-all: install-dev
 	@$(PYTEST) -m "slow or not slow" $(ARGS)
+
+# One after the other: a cluster takes the machine for itself.
+test-cluster:
+	@$(PYTHON) install.py --extra dev --extra ray --extra slurm
+	@$(BIN)/python -m pytest -m cluster tests/runs/test_clusters.py $(ARGS)
+
+test-faults: install-dev
+	@$(BIN)/python -m pytest -m fault tests/runs/test_faults.py $(ARGS)
 
 # vLLM fixes versions of torch and transformers: an environment of its own.
 test-vllm:

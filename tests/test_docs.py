@@ -10,7 +10,8 @@ import yaml
 
 from errata.data.cases import read_cases
 from errata.report.findings import statements
-from errata.runs.config import RunConfig, load_config
+from errata.runs.config import RunConfig
+from errata.runs.grid import load_sweep
 from errata.runs.recipe import Request, plan, read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,14 @@ def test_every_key_of_a_run_is_documented() -> None:
     "path", [*ROOT.glob("examples/*.yaml"), *ROOT.glob("src/errata/runs/recipes/demo-*.yaml")], ids=lambda p: p.name
 )
 def test_configs_in_the_repository_are_valid(path: Path) -> None:
-    load_config(path)
+    assert load_sweep(path)
+
+
+def test_every_grid_that_is_documented_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "sweeps.md").read_text("utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "sweep.yaml").write_text(example)
+    assert len(load_sweep(tmp_path / "sweep.yaml")) == 2 * (3 * 2 - 1) * 3
 
 
 def test_the_recipe_in_the_docs_is_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from errata.cli import main
 from errata.cli.demo import recipes
-from errata.cli.run import changed, whole_runs
+from errata.cli.run import changed
 from errata.errors import BadInput
 from errata.model.tiny import tiny_model
 from errata.runs.config import load_config
@@ -85,14 +85,6 @@ def test_the_demo_compares_methods_on_the_same_edits() -> None:
         first.model_dump(exclude={"method", "preset"}) == c.model_dump(exclude={"method", "preset"}) for c in others
     )
     assert first.edits[:4] == [0, 1, 10, 100] and first.limit is not None and first.limit >= 60
-
-
-def test_of_several_runs_only_the_whole_is_shown() -> None:
-    shown: list[tuple[str, int, int]] = []
-    show = whole_runs(lambda what, done, total: shown.append((what, done, total)))
-    show("edits", 1, 2)
-    show("rome-atlas (seconds)", 3, 9)
-    assert shown == [("rome-atlas (seconds)", 3, 9)]
 
 
 def test_a_report_opens_only_before_a_person(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,10 @@ Model = Annotated[str, typer.Option("--model", "-m", help="`atlas`, a folder, or
 Method = Annotated[
     str, typer.Option("--method", help="Editing method, or its variant NAME:released; see `errata list methods`.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; a GPU if there is one when not given.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps, or auto for all GPUs together; a GPU if there is one when not given."),
+]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's own when not given.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Settings = Annotated[

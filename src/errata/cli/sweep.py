@@ -64,7 +64,9 @@ def sweep(
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster. Default: RAY_ADDRESS, or one here.")] = None,
     slurm: Annotated[
         list[str] | None,
-        typer.Option("--slurm", help="Option of sbatch, NAME=VALUE, such as partition=gpu or time=600; repeatable."),
+        typer.Option(
+            "--slurm", help="Option of sbatch, NAME=VALUE, such as partition=gpu, or timeout_min=600; repeatable."
+        ),
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Further attempts at a run that fails.")] = 2,
     tracker: Annotated[

@@ -57,7 +57,7 @@ def gradient_factors(model: EditableModel, sites: Sequence[str], rows: Labelled)
 
     def watch(site: str) -> Callable[..., Tensor]:
         def hook(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            inputs[site] = hooks.select(args[0].detach(), n, None)
+            inputs[site] = hooks.select(args[0].detach(), n, None).to(model.device)
             zeros[site] = torch.zeros_like(output, requires_grad=True)
             return output + zeros[site]
 
@@ -71,6 +71,6 @@ def gradient_factors(model: EditableModel, sites: Sequence[str], rows: Labelled)
         raise Diverged("the loss of this edit is not finite: the model did not survive its earlier edits.")
     found = {}
     for site, gradient in zip(sites, gradients, strict=True):
-        x, delta = inputs[site], hooks.select(gradient, n, None)
+        x, delta = inputs[site], hooks.select(gradient, n, None).to(model.device)
         found[site] = Factors(x, delta, (x != 0).any(-1) & (delta != 0).any(-1))
     return found, losses.detach()

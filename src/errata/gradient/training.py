@@ -15,7 +15,6 @@ from torch import Tensor
 
 from errata.errors import BadInput, Diverged
 from errata.gradient.examples import Example, Labelled, labelled, nll, predictions
-from errata.keyvalue.replay import resumed
 from errata.model import hooks
 from errata.model.editable import EditableModel
 from errata.model.tokens import TokenBatch, subject_index
@@ -130,7 +129,7 @@ class _Part:
 
     def losses(self, model: EditableModel, update: WeightDelta) -> Tensor:
         """Mean negative log likelihood of each example's targets, (m,), differentiable in the update."""
-        with resumed(model, self.lowest - 1, self.below), model.overlay(update):
+        with model.resumed(self.lowest - 1, self.below), model.overlay(update):
             return nll(predictions(model, self.rows), self.rows)
 
 

@@ -46,6 +46,7 @@ class EditableModel:
 
     @property
     def device(self) -> torch.device:
+        """Where inputs go and methods compute: that of the embedding, where layers lie on several."""
         device: torch.device = self.model.device
         return device
 
@@ -53,6 +54,11 @@ class EditableModel:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.model.dtype
         return dtype
+
+    @property
+    def bytes(self) -> int:
+        """Of all parameters."""
+        return sum(parameter.nbytes for parameter in self.model.parameters())
 
     @property
     def pad_id(self) -> int:
@@ -100,8 +106,21 @@ class EditableModel:
     def attention(self, layer: int) -> nn.Module:
         return self.layer(layer).get_submodule(self.arch.attention)
 
+    @property
+    def embedding(self) -> nn.Module:
+        return self._module(self.arch.embedding)
+
+    @property
+    def head(self) -> nn.Module:
+        """What makes logits of the final stream."""
+        return self._module(self.arch.head)
+
     def weight(self, site: str) -> Tensor:
-        """The matrix of a site as a (d_out, d_in) view that shares its memory; not for writing."""
+        """The matrix of a site as (d_out, d_in) on the model's device, not for writing: a view where it lies there."""
+        return self._stored(site).to(self.device)
+
+    def _stored(self, site: str) -> Tensor:
+        """The matrix of a site as a (d_out, d_in) view that shares its memory."""
         weight = getattr(self._module(site), "weight", None)
         if not isinstance(weight, Tensor) or weight.dim() != 2:
             raise BadInput(f"{site} of {self.name} is not a linear map; the layers' are {self.site(0)} and so on.")
@@ -116,7 +135,7 @@ class EditableModel:
 
         Only `EditSession` calls this.
         """
-        self.weight(site).copy_(value)
+        self._stored(site).copy_(value)
 
     def shared(self, site: str) -> list[str]:
         """Other parameters that are the same tensor as the site's weight, as tied embeddings are."""
@@ -198,7 +217,7 @@ class EditableModel:
         seen: dict[str, Tensor] = {}
 
         def note(name: str, tensor: Tensor) -> None:
-            seen[name] = hooks.select(tensor, len(batch.ids), positions)
+            seen[name] = hooks.select(tensor, len(batch.ids), positions).to(self.device)
             if len(seen) == len(modules):
                 raise hooks.Enough
 
@@ -212,6 +231,14 @@ class EditableModel:
             self.forward(batch)
         return {name: seen[name] for name in modules}
 
+    def after_mlp(self, layer: int, values: Tensor) -> Tensor:
+        """(n, d_model) outputs of the MLP as the stream receives them: through a norm, where a family has one."""
+        if self.arch.mlp_norm is None:
+            return values
+        norm = self.layer(layer).get_submodule(self.arch.mlp_norm)
+        found: Tensor = norm(values.to(next(norm.parameters()).device))
+        return found.to(values.device)
+
     # Functional changes
 
     def overlay(self, delta: "Additive") -> AbstractContextManager[None]:
@@ -219,7 +246,9 @@ class EditableModel:
         here = delta.to(self.device)
         handles = [
             self._module(site).register_forward_hook(
-                lambda _, args, output, site=site: output + here.apply(site, hooks.widened(args[0])).to(output.dtype)
+                lambda _, args, output, site=site: (
+                    output + here.apply(site, hooks.widened(args[0]).to(self.device)).to(output)
+                )
             )
             for site in here.sites
         ]
@@ -264,6 +293,22 @@ class EditableModel:
             yield
         finally:
             self.prompt_ends = None
+
+    @contextmanager
+    def resumed(self, layer: int, output: Any) -> Iterator[None]:
+        """Within the context the layers up to `layer` compute nothing and return `output`; none of them for -1."""
+        modules = [self.layer(index) for index in range(layer + 1)]
+        own = [module.__dict__.get("forward") for module in modules]
+        for module in modules:
+            module.__dict__["forward"] = lambda *args, **kwargs: output
+        try:
+            yield
+        finally:
+            for module, forward in zip(modules, own, strict=True):
+                if forward is None:
+                    del module.__dict__["forward"]
+                else:
+                    module.__dict__["forward"] = forward
 
     def shifted(self, module: nn.Module, positions: Tensor, delta: Tensor) -> AbstractContextManager[None]:
         """Within the context `delta` is added to a module's output at one position a row; differentiable.

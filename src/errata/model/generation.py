@@ -201,7 +201,7 @@ def _continue(
         if not keep:
             return
         if len(keep) < len(active):
-            chosen = torch.tensor(keep, device=model.device)
+            chosen = torch.tensor(keep)  # on the CPU: the layers of the cache may be on several devices
             cache.batch_select_indices(chosen)
             tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
             active = [active[slot] for slot in keep]

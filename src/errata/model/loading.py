@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
@@ -17,6 +17,8 @@ from errata.model.architecture import architecture, check_config
 from errata.model.editable import EditableModel
 from errata.model.tokens import encode, pad
 
+SPREAD = "auto"
+"""The device that is all GPUs together."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -26,9 +28,9 @@ def load(
     """A model ready to be edited.
 
     name_or_path: "atlas" or "atlas-...", a folder in Hugging Face layout (a saved session too, with
-    its edits), or a hub name. device: a GPU if there is one, by default. dtype: float32, bfloat16 or
-    float16; the checkpoint's by default. allow_download: by default whether ERRATA_DOWNLOAD is 1;
-    otherwise only the hub's local cache is read.
+    its edits), or a hub name. device: a GPU if there is one, by default; "auto" spreads the layers over all
+    GPUs. dtype: float32, bfloat16 or float16; the checkpoint's by default. allow_download: by default whether
+    ERRATA_DOWNLOAD is 1; otherwise only the hub's local cache is read.
     BadInput if there is no such model, or it gives NaN; UnsupportedModel for a family without a row.
     """
     options: dict[str, Any] = {"local_files_only": not _downloads(allow_download)}
@@ -40,9 +42,12 @@ def load(
     tokenizer = _fetch(name_or_path, AutoTokenizer.from_pretrained, path, **options)
     # Weights in pickles run code when they are read.
     options |= {"use_safetensors": True, "dtype": _dtype(dtype)}
+    spread = {"device_map": "auto"} if device == SPREAD else {}
     with quiet():
-        model = _fetch(name_or_path, AutoModelForCausalLM.from_pretrained, path, **options)
-    editable = EditableModel(model.to(_device(device)), tokenizer, name_or_path)
+        model = _fetch(name_or_path, AutoModelForCausalLM.from_pretrained, path, **options, **spread)
+    if spread:
+        _check_room(model, name_or_path)
+    editable = EditableModel(model if spread else model.to(_device(device)), tokenizer, name_or_path)
     if (Path(path) / "errata.json").exists():
         from errata.update.storage import load_patches
 
@@ -104,6 +109,12 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"no device {name!r} here; cpu always is. ({str(error).splitlines()[0]})") from error
     return device
+
+
+def _check_room(model: PreTrainedModel, name: str) -> None:
+    """BadInput where a part of a spread model was left outside the GPUs, out of reach of editing."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise BadInput(f"{name} does not fit into the GPUs of this machine. Use more of them, or dtype: bfloat16.")
 
 
 @contextmanager

@@ -7,9 +7,10 @@ whatever a family does after it (soft caps, scales) still happens.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from errata.model import hooks
@@ -141,7 +142,10 @@ def _tails(model: EditableModel, rows: Sequence[Row], prefix: int, cache: Dynami
 def reading(model: EditableModel, keep: Tensor) -> hooks.Removable:
     """Lets the output layer see the positions `keep` (n, k) of each row alone, so that logits are (n, k, vocab)."""
     here = torch.arange(len(keep), device=keep.device)[:, None]
-    handle: hooks.Removable = model.model.get_output_embeddings().register_forward_pre_hook(
-        lambda _, args: (args[0][here, keep], *args[1:])
-    )
+
+    def narrow(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        stream = args[0]
+        return stream[here.to(stream.device), keep.to(stream.device)], *args[1:]
+
+    handle: hooks.Removable = model.model.get_output_embeddings().register_forward_pre_hook(narrow)
     return handle

@@ -5,8 +5,9 @@ A tracker is one small callback, `Tracker`; what it was told once it is not told
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from typing import Any, Literal
 
@@ -35,8 +36,9 @@ class Watch:
         if fresh:
             results = read_results(run.path)
             for edits in fresh:
-                self._tracker(run.path.name, config, edits, measures(results, edits))
-            write_json(note, [*told, *fresh])
+                with redirect_stdout(sys.stderr):
+                    self._tracker(run.path.name, config, edits, measures(results, edits))
+                write_json(note, told := [*told, edits])
 
 
 def measures(results: Results, edits: int) -> dict[str, float]:
@@ -64,11 +66,13 @@ def tracker(name: TrackerName, project: str = PROJECT) -> Iterator[Tracker]:
             f"the tracker {name} is not installed. Install it: pip install 'errata[{name}]', or in a clone: "
             f"python install.py --extra {name}"
         ) from error
-    sink = _Mlflow(module, project) if name == "mlflow" else _Runs(module, project, name == "wandb")
+    with redirect_stdout(sys.stderr):  # they greet and take leave where only facts belong
+        sink = _Mlflow(module, project) if name == "mlflow" else _Runs(module, project, name == "wandb")
     try:
         yield sink.log
     finally:
-        sink.close()
+        with redirect_stdout(sys.stderr):
+            sink.close()
 
 
 class _Runs:

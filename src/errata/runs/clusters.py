@@ -5,6 +5,7 @@ Both find the runs' folders on storage that all machines share, under the same p
 
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,6 +21,9 @@ CARRIED = ("ERRATA_", "HF_", "TOKENIZERS_", "OMP_", "MKL_")
 """Beginnings of the environment variables that workers are given: they decide results, or where files are."""
 SHARED = ("timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "name")
 """What submitit calls the same for every scheduler; all else is Slurm's own."""
+DAY = 24 * 60
+TIMEOUTS = 100
+"""How often a run that goes on from where it was may run out of time."""
 
 
 @dataclass
@@ -38,6 +42,7 @@ class RayCluster:
         if self._ray is None:
             self._connect()
         needs = job.needs
+        self._warn_of_waiting(job)
         # A fresh process for each run, as on one machine; attempts are counted in one place, the sweep.
         task = self._ray.remote(max_calls=1, max_retries=0)(_work)
         wanted = {"num_cpus": needs.threads, "num_gpus": needs.gpus, "memory": needs.memory or None}
@@ -76,6 +81,17 @@ class RayCluster:
             ) from error
         self._connected = True
 
+    def _warn_of_waiting(self, job: Job) -> None:
+        """A task that fits on no machine waits without a word, for one that may never come."""
+        asked = {"CPU": job.needs.threads, "GPU": job.needs.gpus, "memory": job.needs.memory}
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(all(machine.get(name, 0) >= n for name, n in asked.items()) for machine in machines):
+            warnings.warn(
+                f"no machine of the Ray cluster has what {job.run.path.name} asks for ({job.needs}); it waits for one. "
+                "--threads, --gpus and --memory say what a run asks for.",
+                stacklevel=2,
+            )
+
     def _result(self, ref: Any) -> Exception | None:
         try:
             found: Exception | None = self._ray.get(ref)
@@ -89,21 +105,25 @@ class Slurm:
     """One Slurm job a run, through submitit; a job that is preempted or runs out of time goes on in a new one.
 
     folder: for submitit's files, shared by all machines. settings: as `sbatch` names them, such as partition; or of
-    `SHARED`. cluster: what submitit launches with, None for Slurm; "local" for processes on this machine.
+    `SHARED`, by default `timeout_min` of a day. cluster: what submitit launches with; "local" for processes on this
+    machine.
     """
 
     folder: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
-    cluster: str | None = "slurm"
+    cluster: str = "slurm"
     _running: list[tuple[Job, Any]] = field(default_factory=list)
 
     def submit(self, job: Job) -> None:
         submitit = _extra("submitit", "slurm")
         try:
-            executor = submitit.AutoExecutor(self.folder, cluster=self.cluster)
+            executor = submitit.AutoExecutor(self.folder, cluster=self.cluster, slurm_max_num_timeout=TIMEOUTS)
         except RuntimeError as error:
             raise BadInput(f"no Slurm on this machine: {error} Give the command where `sbatch` works.") from error
-        executor.update_parameters(**self._parameters(job))
+        try:
+            executor.update_parameters(**self._parameters(job))
+        except AssertionError as error:  # submitit's way to refuse a value
+            raise BadInput(f"--slurm: {error}") from error
         self._running.append((job, executor.submit(_Resumed(job))))
 
     def wait(self, progress: Progress | None) -> list[Ended]:
@@ -120,13 +140,14 @@ class Slurm:
 
     def _parameters(self, job: Job) -> dict[str, Any]:
         needs = job.needs
-        needed: dict[str, Any] = {"name": "errata", "cpus_per_task": needs.threads}
+        needed: dict[str, Any] = {"name": "errata", "timeout_min": DAY, "cpus_per_task": needs.threads}
         if needs.memory:
             needed["mem_gb"] = -(-needs.memory // 1024**3)
         if needs.gpus:
             needed["gpus_per_node"] = -int(-needs.gpus // 1)
-        own = {name if name in SHARED else f"slurm_{name}": value for name, value in self.settings.items()}
-        return needed | own
+        shared = {name: value for name, value in self.settings.items() if name in SHARED}
+        others = {name: value for name, value in self.settings.items() if name not in SHARED}
+        return {**needed, **shared, "slurm_additional_parameters": others}
 
     def _result(self, task: Any) -> Exception | None:
         errors = import_module("submitit.core.utils")

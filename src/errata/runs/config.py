@@ -62,6 +62,7 @@ class RunConfig(BaseModel):
     seed: of everything random; 0 keeps the order of a file of edits, any other shuffles it.
     tasks: capability tasks or groups of them; limit: items of each, all if None. data_dir: where those of the
     package read their rows: a folder, "hub", or "atlas", the package's miniatures, the default of embedded models.
+    device: cpu, cuda or cuda:1, auto for all GPUs together; a GPU if there is one by default.
     engine: what answers the tasks; vllm is an extra, and takes methods that write weights alone.
     probe_limit: edits probed at a checkpoint.
     retention_limit: earlier edits of each kind asked again: the first ones, random ones, the last ones.

@@ -120,7 +120,8 @@ class Planner:
     def _gpus(self, config: RunConfig) -> float:
         if config.device == "cpu":
             return 0
-        return min(1, len(gpus())) if self.gpus is None else self.gpus
+        here = len(gpus())
+        return (here if config.device == "auto" else min(1, here)) if self.gpus is None else self.gpus
 
 
 def edits_tried(run: RunDir) -> int:
@@ -157,13 +158,18 @@ def _guessed(config: RunConfig, size: Size, gpu: bool, threads: int) -> dict[str
 
 
 def _memory(config: RunConfig, size: Size, gpu: bool) -> int | None:
-    """Bytes: the weights, matrices as large as those that are written, the second moments' factors, a batch."""
+    """Bytes: the weights and a batch, what is kept of each matrix that is written, its second moment's factor.
+
+    A factor is float64 and stays; one more and its matrix are there while it is made. On the processor the second
+    moments themselves count as well.
+    """
     if size.parameters is None:
         return None
     weights = size.parameters * ITEMSIZE.get(config.dtype or "", size.bytes)
     layers = _layers(config.method)
     written = 2 * layers * size.width * size.inner * 4
-    moments = 2 * layers * size.inner**2 * 8 if _beforehand(config.method) == "second moment" else 0
+    moments = (8 * (layers + 2) + (0 if gpu else 4 * layers)) * size.inner**2
+    moments = moments if _beforehand(config.method) == "second moment" else 0
     networks = weights if _beforehand(config.method) == "training" else 0
     return int(1.2 * weights + written + moments + networks) + (0 if gpu else PROCESS)
 

@@ -127,7 +127,7 @@ class Processes:
         worker = self._running.pop(pipe)
         try:
             said = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # the latter in the middle of a word
             worker.process.join()
             said = Died(
                 f"the process of {worker.job.run.path} ended with code {worker.process.exitcode}, perhaps for want of "

@@ -26,8 +26,9 @@ def locked(run: RunDir) -> Iterator[None]:
         except Timeout:
             raise RunInUse(f"{run.path} is in use by {_owner(run)}; wait until it ends, or stop it first.") from None
     try:
-        # Plain, not atomic: it only serves the message above.
-        run.owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        # Plain, not atomic, and not needed: it only serves the message above.
+        with suppress(OSError):
+            run.owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
         yield
     finally:
         run.owner.unlink(missing_ok=True)

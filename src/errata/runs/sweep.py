@@ -65,7 +65,7 @@ def run_sweep(
     sweep = _Sweep(launcher, progress, retries, watch)
     try:
         for config in each_run(configs):
-            sweep.add(config, Path(root).absolute(), needs)
+            sweep.add(config, Path(root), needs)
         return sweep.work()
     except Interrupted:
         raise
@@ -117,7 +117,7 @@ class _Sweep:
         if is_finished(run):
             self._kept.append(Outcome(parsed, run, "kept"))
             return
-        folder = config.absolute() if isinstance(config, Path) and config.is_dir() else parsed
+        folder = config if isinstance(config, Path) and config.is_dir() else parsed
         job = Job(folder, root, Path.cwd(), needs(parsed) if needs else Needs())
         self._open[run] = _Task(job, parsed, time.monotonic())
 

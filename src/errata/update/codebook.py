@@ -160,15 +160,16 @@ class Codebook(Patch):
         found, wanted = self._place["shape"], tuple(model.weight(self.site).shape)
         if found != wanted:
             raise BadInput(f"a codebook of {self.site} has values and keys of {found}; the matrix is {wanted}.")
-        regions = self.regions.to(model.device, torch.promote_types(model.dtype, torch.float32))
+        linear = model.model.get_submodule(self.site)
+        regions = self.regions.to(next(linear.parameters()).device, torch.promote_types(model.dtype, torch.float32))
 
         def answer(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            x = hooks.widened(args[0])
+            x = hooks.widened(args[0]).to(output.device)
             if not self.last_only:
                 return regions.replaced(x, output)
             return output if model.prompt_ends is None else regions.replaced_at(x, output, model.prompt_ends)
 
-        return [model.model.get_submodule(self.site).register_forward_hook(answer)]
+        return [linear.register_forward_hook(answer)]
 
     @property
     def _place(self) -> dict[str, Any]:
