@@ -19,7 +19,7 @@ ENGINES = {"local": "without vLLM", "vllm": "with vLLM"}
 
 def costs(folder: Path) -> tuple[dict[str, tuple[int, float]], dict[str, int]]:
     """(kind of step -> how many and their seconds, bytes of memory at the most) of a run; empty if not noted."""
-    file = RunDir(folder).path / "costs.json"
+    file = RunDir(folder).costs
     if not file.is_file():
         return {}, {}
     found = json.loads(file.read_text("utf-8"))
