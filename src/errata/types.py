@@ -14,6 +14,8 @@ Scale = Literal["atlas", "paper"]
 """On which models a paper's experiment is run: the embedded ones, or its own."""
 Protocol = Literal["fixed", "paper"]
 """How methods are run: as their papers have them, or as the papers on collapse ran them."""
+PREFIX_CACHE = 0.25
+"""GiB of memory for keys and values of prefixes that prompts share, unless the user says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
         is_fast = False
 
     with pytest.raises(UnsupportedModel, match="Slow gives no character offsets"):
-        encode(Slow(), "text")  # type: ignore[arg-type]
+        encode_target(Slow(), "text", "more")  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

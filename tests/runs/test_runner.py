@@ -454,7 +454,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None, int]
         return {}
 
     stand_in = SimpleNamespace(
-        evaluate=evaluate, check_tasks=check_tasks, answering=lambda model, engine: nullcontext(model)
+        evaluate=evaluate, check_tasks=check_tasks, answering=lambda model, engine, **kept: nullcontext(model)
     )
     monkeypatch.setitem(sys.modules, "errata.capability.harness", stand_in)
     return asked

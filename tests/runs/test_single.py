@@ -89,7 +89,7 @@ def test_rows_of_abilities_say_whose_model_answered(
     def evaluate(lm: object, tasks: Sequence[str], *rest: Any, **given: bool) -> dict[str, list[Record]]:
         return {tasks[0]: [Record(tasks[0], "1", True, True, False, False, "x", "x", "x")]}
 
-    stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=lambda *_: {}, answering=lambda *_: nullcontext())
+    stand_in = SimpleNamespace(evaluate=evaluate, check_tasks=lambda *_: {}, answering=lambda *_, **kept: nullcontext())
     monkeypatch.setitem(__import__("sys").modules, "errata.capability.harness", stand_in)
     run = RunDir(start(make_config(setting="single", edits=[2], tasks=["a"]), tmp_path))
     assert [read_records(run.table(edits, "a"))[0].edit for edits in (0, 1, 2)] == [None, 0, 1]

@@ -102,10 +102,13 @@ def question(task: str, item: str, data_dir: str | None = None) -> str | None:
 
 
 @contextmanager
-def answering(model: EditableModel, engine: Engine) -> Iterator[ErrataLM]:
-    """What answers for the model as it is now, until the end of the block: this process ("local"), or "vllm"."""
+def answering(model: EditableModel, engine: Engine, **kept: Any) -> Iterator[ErrataLM]:
+    """What answers for the model as it is now, until the end of the block: this process ("local"), or "vllm".
+
+    kept: `prefix_cache` and `lower` of `ErrataLM`, for the first.
+    """
     if engine == "local":
-        yield ErrataLM(model)
+        yield ErrataLM(model, **kept)
         return
     from errata.capability.vllm import served
 

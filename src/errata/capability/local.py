@@ -1,7 +1,7 @@
 """Errata's models as a model of lm-evaluation-harness, called "errata" there.
 
-It gives the answers of the harness' own `hf` model, faster: rows are packed by length, a prefix that many
-rows share is computed once, one-token choices share a pass, and logits exist only where they are read.
+It gives the answers of the harness' own `hf` model, faster: rows are packed by length, what they share is computed
+once, one-token choices share a pass, and logits exist only where they are read.
 From the command line, with all options of the harness:
 
     python -m errata.capability.local --model errata --model_args pretrained=atlas --tasks atlas_mmlu ...
@@ -10,9 +10,10 @@ From the command line, with all options of the harness:
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lm_eval.api.model import TemplateLM
@@ -21,15 +22,20 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from errata.errors import BadInput
+from errata.model.caches import GIB, PrefixCache
 from errata.model.editable import EditableModel
-from errata.model.generation import Generation
+from errata.model.generation import Generation, generate
 from errata.model.loading import load
+from errata.model.lower import LowerStates
 from errata.model.scoring import Row, tail_log_probs, target_log_prob
 from errata.model.tokens import chat_text, encode
+from errata.types import PREFIX_CACHE
 
 Scored = tuple[float, bool]
 Advance = Callable[[int], None]
 MAX_NEW_TOKENS = 256
+RECENT = 64
+"""Texts whose tokens are remembered."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,10 +58,9 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
 
     pretrained: the model, or its name as `errata.load` takes it. advance: called with the number of requests
     just answered. batch_size, max_batch_size: accepted because the harness passes them; rows are packed by
-    their tokens instead. rows_at_once: prompts given to one call of generation, so that progress can be told.
+    their tokens instead. prefix_cache: GiB of memory for keys and values of prefixes that are kept from task to
+    task. lower: hidden states of an edited model's lower layers, kept from checkpoint to checkpoint.
     """
-
-    rows_at_once: ClassVar[int] = 64
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
         advance: Advance | None = None,
+        prefix_cache: float = PREFIX_CACHE,
+        lower: LowerStates | None = None,
     ) -> None:
         super().__init__()
         del batch_size, max_batch_size
@@ -73,6 +80,10 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         self.editable = load(pretrained, device, dtype) if isinstance(pretrained, str) else pretrained
         self.tokenizer = self.editable.tokenizer
         self.advance: Advance = advance or (lambda answered: None)
+        self.prefixes = PrefixCache(int(prefix_cache * GIB))
+        self.lower = lower
+        # The choices of one question follow the same context, one after another.
+        self._encode = lru_cache(RECENT)(lambda text: encode(self.tokenizer, text))
 
     @property
     def device(self) -> Any:
@@ -107,7 +118,7 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Ids as the tokenizer makes them; a text that already begins with BOS, as chat templates do, gets no other."""
         if add_special_tokens is None:
-            return encode(self.tokenizer, string)
+            return list(self._encode(string))
         return list(self.tokenizer.encode(string, add_special_tokens=bool(add_special_tokens)))
 
     def length(self, string: str) -> int:
@@ -131,7 +142,7 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         rows = [Row(ids, max(len(requests[i][2]) for i in members)) for ids, members in sharers.items()]
         answers: dict[int, Scored] = {}
         groups = list(sharers.values())
-        for row, log_probs in tail_log_probs(self.editable, rows):
+        for row, log_probs in tail_log_probs(self.editable, rows, self.prefixes, self.lower):
             for index in groups[row]:
                 total, greedy = target_log_prob(log_probs, requests[index][2])
                 answers[index] = (total, bool(greedy.all()) and not math.isnan(total))
@@ -167,17 +178,13 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         answers: dict[int, str] = {}
         for (stop, new), members in self._by_kwargs(requests).items():
             prompts = {index: self._fitting(requests[index].args[0], new) for index in members}
-            order = sorted(members, key=lambda index: -len(prompts[index]))
-            for chunk in chunks(order, self.rows_at_once):
-                done = self.continued([prompts[index] for index in chunk], new, stop)
-                for index, row in zip(chunk, done, strict=True):
-                    answers[index] = GeneratedText(row.text, row.clean_stop, row.finite)
-                self.advance(len(chunk))
+            done = self.continued(list(prompts.values()), new, stop)
+            answers |= {i: GeneratedText(row.text, row.clean_stop, row.finite) for i, row in zip(prompts, done)}
         return [answers[index] for index in range(len(requests))]
 
     def continued(self, prompts: Sequence[str], new: int, stop: Sequence[str]) -> list[Generation]:
-        """Greedy continuations of prompts that leave room for them, each of `new` tokens at most."""
-        return self.editable.generate_full(prompts, new, stop)
+        """Greedy continuations, of `new` tokens at most, of prompts that leave room for them; counts what is done."""
+        return generate(self.editable, prompts, new, stop, self.prefixes, self.advance)
 
     def _by_kwargs(self, requests: Sequence[Any]) -> dict[tuple[tuple[str, ...], int], list[int]]:
         """Indices of requests by (stop strings, most new tokens)."""
@@ -201,11 +208,6 @@ class ErrataLM(TemplateLM):  # type: ignore[misc]  # the harness is untyped
         _log.warning("a prompt of %d tokens is cut to its last %d", surplus + room, room)
         # BOS, where there is one, has an empty span at 0 and is added again to what is left.
         return prompt[encoding["offset_mapping"][surplus + 1][0] :]
-
-
-def chunks(order: Sequence[int], size: int) -> Iterable[Sequence[int]]:
-    """Parts of `order`, each of `size` at most."""
-    return (order[at : at + size] for at in range(0, len(order), size))
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
-from errata.capability.local import ErrataLM, Scored, chunks
+from errata.capability.local import ErrataLM, Scored
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
 from errata.model.generation import Generation
@@ -36,6 +36,8 @@ CACHE_ON_CPU = 4 << 30
 """Bytes for keys and values on the CPU; VLLM_CPU_KVCACHE_SPACE, in GiB, goes before it."""
 SHARE_OF_FREE = 0.9
 """How much of a GPU's free memory vLLM may take."""
+ROWS_AT_ONCE = 1024
+"""Prompts given to vLLM in one call, so that progress can be told."""
 
 
 def check_engine(method: str, mergeable: bool | None = True) -> None:
@@ -81,8 +83,6 @@ def served(model: EditableModel) -> Iterator["ServedLM"]:
 class ServedLM(ErrataLM):
     """An `EditableModel` whose requests vLLM answers. engine: a `vllm.LLM` of the same weights."""
 
-    rows_at_once: ClassVar[int] = 1024
-
     def __init__(self, editable: EditableModel, engine: Any) -> None:
         super().__init__(editable)
         self._engine = engine
@@ -97,10 +97,8 @@ class ServedLM(ErrataLM):
     ) -> list[Scored]:
         prompts = [[*self._fed(context, answer), answer[-1]] for _, context, answer in requests]
         scored: list[Scored] = []
-        for chunk in chunks(range(len(requests)), self.rows_at_once):
-            outputs = self._run([prompts[index] for index in chunk], max_tokens=1, prompt_logprobs=0, detokenize=False)
-            scored += [_scored(output, len(requests[index][2])) for index, output in zip(chunk, outputs, strict=True)]
-            self.advance(len(chunk))
+        for output in self._run(prompts, max_tokens=1, prompt_logprobs=0, detokenize=False):
+            scored.append(_scored(output, len(requests[len(scored)][2])))
         return scored
 
     def continued(self, prompts: Sequence[str], new: int, stop: Sequence[str]) -> list[Generation]:
@@ -109,13 +107,15 @@ class ServedLM(ErrataLM):
         outputs = self._run(encoded, max_tokens=new, stop=list(stop), logprobs=0)
         return [self._generation(output.outputs[0]) for output in outputs]
 
-    def _run(self, prompts: Sequence[Sequence[int]], **params: Any) -> list[Any]:
-        """What vLLM makes of token ids, greedily, in their order."""
+    def _run(self, prompts: Sequence[Sequence[int]], **params: Any) -> Iterator[Any]:
+        """What vLLM makes of token ids, greedily, in their order; tells its progress."""
         from vllm import SamplingParams, TokensPrompt
 
         given = [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts]
-        outputs: list[Any] = self._engine.generate(given, SamplingParams(temperature=0, **params), use_tqdm=False)
-        return outputs
+        for at in range(0, len(given), ROWS_AT_ONCE):
+            chunk = given[at : at + ROWS_AT_ONCE]
+            yield from self._engine.generate(chunk, SamplingParams(temperature=0, **params), use_tqdm=False)
+            self.advance(len(chunk))
 
     def _generation(self, answer: Any) -> Generation:
         """An answer up to the first token whose log-probability is not finite."""

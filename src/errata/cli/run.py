@@ -37,10 +37,26 @@ def run(
     engine: Annotated[
         Engine | None, typer.Option(help="What answers the tasks, in place of the configs' `engine`.")
     ] = None,
+    prefix_cache: Annotated[
+        float | None, typer.Option(min=0, metavar="GIB", help="Memory for what prompts have in common; default 0.25.")
+    ] = None,
+    lower_states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE:GIB",
+            help="Keep hidden states below the first edited layer from checkpoint to checkpoint: memory:2, disk:8.",
+        ),
+    ] = None,
 ) -> None:
     """Edit and measure as configs say. The same command again goes on where a stopped one was."""
     named = tasks and [name.strip() for name in tasks.split(",")]
-    given = {"tasks": named, "data_dir": data_dir, "engine": engine}
+    given = {
+        "tasks": named,
+        "data_dir": data_dir,
+        "engine": engine,
+        "prefix_cache": prefix_cache,
+        "lower_states": lower_states,
+    }
     changes = {key: value for key, value in given.items() if value is not None}
     asked = [config for path in configs for config in changed(path, changes)] if changes else configs
     for folder in perform(asked, root, workers, threads):

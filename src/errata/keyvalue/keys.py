@@ -143,7 +143,7 @@ class _Part:
                 raise hooks.Enough
 
         def read(found: Any) -> None:
-            note("read", hooks.select(hooks.main(found), len(self.ends), self.ends))
+            note("read", hooks.select(hooks.main(found), len(self.ends), self.ends).to(self.model.device))
 
         handles: list[hooks.Removable] = [
             module.register_forward_pre_hook(lambda _, args: read(args[0]))

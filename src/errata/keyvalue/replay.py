@@ -221,7 +221,7 @@ def _chosen(model: EditableModel, columns: Tensor, rows: Tensor | None) -> Itera
     every = slice(None) if rows is None else rows
 
     def choose(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        chosen = args[0][every, columns]
+        chosen = args[0][every, columns.to(args[0].device)]
         return (chosen if rows is None else chosen[None], *args[1:])
 
     with hooks.hooked([model.head.register_forward_pre_hook(choose)]):

@@ -1,14 +1,18 @@
-"""Greedy generation in batches: one prefill, shared prefixes computed once, and finished rows leave the batch."""
+"""Greedy generation in batches: shared prefixes computed once, keys and values written in place, rows leaving early.
 
-from collections.abc import Iterator, Sequence
+A row ends by itself: stop strings are looked for in each row, and a row that has ended makes room in the batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from errata.errors import BadInput
+from errata.model.caches import PrefixCache, layers, reserved
 from errata.model.prefixes import share
 from errata.model.routing import by_model
 from errata.model.tokens import Tokens, encode, pad_left
@@ -86,38 +90,49 @@ class _Row:
         return Generation(self.ends.cut(self.ends.decode(self.ids)), self.clean, self.finite, tuple(self.ids))
 
 
-class _Layer(Protocol):
-    """Keys and values of one layer's cache, (n, heads, t, d)."""
-
-    keys: Tensor
-    values: Tensor
-
-
 @torch.no_grad()
 def generate(
-    model: "EditableModel", prompts: Sequence[str], max_new_tokens: int, stop: Sequence[str]
+    model: "EditableModel",
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    stop: Sequence[str],
+    prefixes: PrefixCache | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> list[Generation]:
-    """The most probable continuation of each prompt, token by token, in the order of the prompts."""
+    """The most probable continuation of each prompt, token by token, in the order of the prompts.
+
+    prefixes: what was kept of earlier calls. advance: called with the number of prompts just continued.
+    """
     bare = [tuple(encode(model.tokenizer, prompt)) for prompt in prompts]
     routed = model.routed(bare, [min(max_new_tokens, _room(model, ids)) for ids in bare])
     found: dict[int, Generation] = {}
     for runner, members in by_model(routed).items():
-        done = _continued(runner, [routed[index].ids for index in members], max_new_tokens, tuple(stop))
-        found |= zip(members, done, strict=True)
+        encoded = [routed[index].ids for index in members]
+        for chunk in _continued(runner, encoded, max_new_tokens, tuple(stop), prefixes or PrefixCache(0)):
+            found |= {members[place]: row for place, row in chunk.items()}
+            if advance is not None:
+                advance(len(chunk))
     return [found[index] for index in range(len(prompts))]
 
 
 def _continued(
-    model: "EditableModel", encoded: Sequence[Tokens], max_new_tokens: int, stop: tuple[str, ...]
-) -> list[Generation]:
-    """Continuations of prompts that this model runs as they are."""
+    model: "EditableModel",
+    encoded: Sequence[Tokens],
+    max_new_tokens: int,
+    stop: tuple[str, ...],
+    prefixes: PrefixCache,
+) -> Iterator[dict[int, Generation]]:
+    """Continuations of prompts that this model runs as they are, batch by batch."""
     ends = _Ends(model, stop, _end_tokens(model))
-    rows = [_Row(ends, min(max_new_tokens, _room(model, ids))) for ids in encoded]
+    remembers = not any(DynamicCache(config=model.model.config).is_sliding)
     for group in share([ids[:-1] for ids in encoded]):
-        shared = _prefill(model, encoded[group.members[0]][: group.prefix]) if group.prefix else None
+        prefix = encoded[group.members[0]][: group.prefix]
+        shared = prefixes.get(model, prefix) if prefix and remembers else None
         for chunk in _chunks(encoded, group.members, max_new_tokens):
-            _continue(model, [encoded[index] for index in chunk], [rows[index] for index in chunk], shared)
-    return [row.done() for row in rows]
+            prompts = [encoded[index] for index in chunk]
+            rows = [_Row(ends, min(max_new_tokens, _room(model, ids))) for ids in prompts]
+            _continue(model, prompts, rows, shared)
+            yield {index: row.done() for index, row in zip(chunk, rows, strict=True)}
 
 
 def _end_tokens(model: "EditableModel") -> frozenset[int]:
@@ -146,27 +161,21 @@ def _chunks(prompts: Sequence[Sequence[int]], members: Sequence[int], new: int) 
         order = order[size:]
 
 
-def _prefill(model: "EditableModel", prefix: Sequence[int]) -> DynamicCache | None:
-    """Keys and values of a prefix that prompts share; None for models that keep a window of them only."""
-    cache = DynamicCache(config=model.model.config)
-    if any(cache.is_sliding):
-        return None
-    ids = torch.tensor([list(prefix)], device=model.device)
-    _last_logits(model, ids, torch.ones_like(ids), torch.arange(len(prefix), device=model.device)[None], cache)
-    return cache
+def _cache(
+    model: "EditableModel", shared: DynamicCache | None, prompts: Sequence[Sequence[int]], rows: Sequence["_Row"]
+) -> DynamicCache:
+    """A cache with room for the rows, and in it the shared prefix without the last tokens of each, if there is one.
 
-
-def _with_prefix(model: "EditableModel", shared: DynamicCache, lengths: Sequence[int]) -> DynamicCache:
-    """A cache of all but the last tokens of each row, padded on the left as the rows are.
-
-    lengths: of the rows' prompts. As many tokens stay out of the cache as the longest row has after
-    the prefix; the shorter rows compute some of the prefix again, which keeps padding out of the middle.
+    As many tokens stay out of it as the longest prompt has after the prefix; the shorter ones compute some of the
+    prefix again, which keeps padding on the left.
     """
-    width = shared.get_seq_length()
-    kept = [length - max(lengths) + width for length in lengths]
-    layers = cast("list[_Layer]", shared.layers)
-    pairs = [(_padded(layer.keys, kept), _padded(layer.values, kept)) for layer in layers]
-    return DynamicCache(pairs, config=model.model.config)
+    longest = max(map(len, prompts))
+    cache = reserved(model, longest + max(row.limit for row in rows))
+    if shared is not None:
+        kept = [len(ids) - longest + shared.get_seq_length() for ids in prompts]
+        for index, layer in enumerate(layers(shared)):
+            cache.update(_padded(layer.keys, kept), _padded(layer.values, kept), index)
+    return cache
 
 
 def _padded(states: Tensor, kept: Sequence[int]) -> Tensor:
@@ -183,11 +192,7 @@ def _continue(
 ) -> None:
     """Lets every row take tokens until none goes on."""
     batch = pad_left(prompts, model.pad_id).to(model.device)
-    cache = (
-        _with_prefix(model, shared, [len(ids) for ids in prompts])
-        if shared is not None
-        else DynamicCache(config=model.model.config)
-    )
+    cache = _cache(model, shared, prompts, rows)
     known = cache.get_seq_length()
     ids, mask, positions, active = batch.ids[:, known:], batch.mask, batch.positions[:, known:], list(rows)
     ends = torch.full((len(active),), ids.shape[1] - 1, device=model.device)
@@ -201,12 +206,20 @@ def _continue(
         if not keep:
             return
         if len(keep) < len(active):
+            keep = _closed(keep)
             chosen = torch.tensor(keep)  # on the CPU: the layers of the cache may be on several devices
             cache.batch_select_indices(chosen)
             tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
             active = [active[slot] for slot in keep]
         ids, positions, ends = tokens[:, None], positions[:, -1:] + 1, ends.new_full((len(active),), -1)
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
+
+
+def _closed(keep: Sequence[int]) -> list[int]:
+    """These slots, ascending, in another order: those that can stay where they are do, the last ones fill the gaps."""
+    staying = {slot for slot in keep if slot < len(keep)}
+    moving = [slot for slot in keep if slot >= len(keep)]
+    return [slot if slot in staying else moving.pop() for slot in range(len(keep))]
 
 
 def _last_logits(model: "EditableModel", ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:

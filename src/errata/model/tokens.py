@@ -116,7 +116,8 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text, with BOS if the tokenizer adds one; a text that begins with BOS itself gets no other."""
-    return _ids(tokenizer, text)[0]
+    # Without offsets, which take as long again.
+    return list(_encoded(tokenizer, text)["input_ids"])
 
 
 def encode_target(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> tuple[list[int], int]:
@@ -190,7 +191,12 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list
             f"{type(tokenizer).__name__} gives no character offsets, which Errata needs to find subjects; "
             "convert it to a fast tokenizer (tokenizer.json)."
         )
+    encoding = _encoded(tokenizer, text, return_offsets_mapping=True)
+    return list(encoding["input_ids"]), [(int(start), int(end)) for start, end in encoding["offset_mapping"]]
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, **options: Any) -> Any:
+    """What the tokenizer gives for a text; one that is complete gets no further BOS."""
     bos = tokenizer.bos_token
     complete = isinstance(text, ChatPrompt) or (bos is not None and text.startswith(bos))
-    encoding = tokenizer(str(text), return_offsets_mapping=True, verbose=False, add_special_tokens=not complete)
-    return list(encoding["input_ids"]), [(int(start), int(end)) for start, end in encoding["offset_mapping"]]
+    return tokenizer(str(text), verbose=False, add_special_tokens=not complete, **options)

@@ -15,7 +15,7 @@ from errata.errors import BadInput
 from errata.registry import check_filter, expand_tasks
 from errata.runs.layout import RunDir
 from errata.runs.schedule import Schedule
-from errata.types import Engine
+from errata.types import PREFIX_CACHE, Engine
 from errata.yamls import read_yaml
 
 
@@ -47,6 +47,18 @@ class ChatTemplate(BaseModel):
         return ChatTemplate(**{what: present if said == "auto" else said for what, said in self})
 
 
+class LowerStatesConfig(BaseModel):
+    """Hidden states below the first edited layer, kept from checkpoint to checkpoint.
+
+    on: where. gib: how much, at most. "disk:8" says both.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: Literal["memory", "disk"]
+    gib: float = Field(gt=0)
+
+
 class RunConfig(BaseModel):
     """One run: edits of `data` written into `model` by `method`, measured after each of `edits` edits.
 
@@ -64,6 +76,9 @@ class RunConfig(BaseModel):
     package read their rows: a folder, "hub", or "atlas", the package's miniatures, the default of embedded models.
     device: cpu, cuda or cuda:1, auto for all GPUs together; a GPU if there is one by default.
     engine: what answers the tasks; vllm is an extra, and takes methods that write weights alone.
+    prefix_cache: GiB of memory for keys and values of prompts' prefixes, kept from task to task.
+    lower_states: where hidden states below the first edited layer may be kept from checkpoint to checkpoint, and how
+    many GiB of them, as "memory:2" or "disk:8"; of the local engine. Neither changes a number.
     probe_limit: edits probed at a checkpoint.
     retention_limit: earlier edits of each kind asked again: the first ones, random ones, the last ones.
     stop_at_collapse: go no further than a checkpoint at which most neighbours have lost their answers.
@@ -92,6 +107,8 @@ class RunConfig(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     data_dir: str | None = Field(default=None, min_length=1)
     engine: Engine = "local"
+    prefix_cache: float = Field(default=PREFIX_CACHE, ge=0)
+    lower_states: LowerStatesConfig | None = None
     probe_limit: int = Field(default=100, ge=1)
     retention_limit: int = Field(default=100, ge=0)
     chat_template: ChatTemplate = ChatTemplate()
@@ -114,6 +131,16 @@ class RunConfig(BaseModel):
             name, _, variant = values["method"].partition(":")
             return {**values, "method": name, "preset": variant}
         return values
+
+    @field_validator("lower_states", mode="before")
+    @classmethod
+    def _both_said(cls, said: Any) -> Any:
+        if not isinstance(said, str):
+            return said
+        on, _, gib = said.partition(":")
+        if on not in ("memory", "disk") or not re.fullmatch(r"\d+(\.\d+)?", gib):
+            raise ValueError("give memory:GIB or disk:GIB, such as disk:8")
+        return {"on": on, "gib": float(gib)}
 
     @field_validator("chat_template", mode="before")
     @classmethod
@@ -148,6 +175,8 @@ class RunConfig(BaseModel):
     def _consistent(self) -> "RunConfig":
         if self.setting == "single" and self.stop_at_collapse:
             raise ValueError("stop_at_collapse is for the sequential setting: single edits are undone, none is the end")
+        if self.lower_states and self.engine != "local":
+            raise ValueError(f"lower_states is of the engine local; leave it out, or engine: {self.engine}")
         return self
 
 
@@ -240,12 +269,14 @@ ALWAYS_HASHED = frozenset(
     "stop_at_collapse".split()
 )
 """Keys that a folder's name depends on even at their defaults; later ones must not rename the folders of old runs."""
+NEVER_HASHED = frozenset({"name", "data_dir", "prefix_cache", "lower_states"})
+"""Keys that change no number."""
 
 
 def run_name(config: RunConfig) -> str:
     """The folder's name: method, model, data and eight digits of the hash of everything else that decides results."""
     changed = {key for key, field in RunConfig.model_fields.items() if getattr(config, key) != field.default}
-    values = config.model_dump(mode="json", include={*ALWAYS_HASHED, *changed} - {"name", "data_dir"})
+    values = config.model_dump(mode="json", include={*ALWAYS_HASHED, *changed} - NEVER_HASHED)
     content = json.dumps(values, sort_keys=True, default=str)
     method = [config.method, config.filter["name"]] if config.filter else [config.method]
     words = [config.name] if config.name else [*method, config.model, config.data]
@@ -297,6 +328,7 @@ def _known_keys(location: tuple[str | int, ...], root: type[BaseModel]) -> list[
     nested: dict[str, type[BaseModel]] = {
         "second_moment": SecondMomentConfig,
         "chat_template": ChatTemplate,
+        "lower_states": LowerStatesConfig,
         "config": RunConfig,
     }
     inner = [nested[str(part)] for part in location[:-1] if str(part) in nested]

@@ -11,6 +11,7 @@ runs/memit-atlas-atlas-3fa2c1d0/
   scores/00010/health.json      {measure: value}
   costs.json                    seconds of each kind of step, and the most memory it took
   finished.json                 the files of a run that has come to its end
+  lower/<pass>.safetensors      hidden states kept for later checkpoints (`lower_states`), until the run is done
   run.lock, owner.json          who works here now
 """
 
@@ -70,6 +71,10 @@ class RunDir:
     @property
     def owner(self) -> Path:
         return self.path / "owner.json"
+
+    @property
+    def lower(self) -> Path:
+        return self.path / "lower"
 
     def update(self, batch: int) -> Path:
         return self.path / "updates" / f"{batch:05d}.safetensors"

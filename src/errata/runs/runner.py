@@ -103,6 +103,7 @@ class _Run:
                 self._session.undo()
             if self._setup.config.stop_at_collapse and self._scorer.has_collapsed(edits):
                 break
+        self._scorer.finish()
         self._note_end()
         self._outlook.finish()
 

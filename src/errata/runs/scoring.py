@@ -1,11 +1,14 @@
 """What is measured at a checkpoint: probes of the edits, capability tasks, health; each file when it is missing."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from errata.model.caches import GIB
+from errata.model.lower import LowerStates
 from errata.probes.edits import base_answers, choose, choose_earlier, probe_cases
 from errata.probes.health import health
 from errata.records import Record, read_records, write_records
@@ -30,6 +33,7 @@ class Scorer:
     def __init__(self, setup: Setup, run: RunDir, session: EditSession, hook: WriteHook | None) -> None:
         self._setup, self._run, self._session, self._hook = setup, run, session, hook
         self._config = setup.config
+        self._lower = self._lower_states()
 
     def kinds(self) -> dict[str, float]:
         """The steps of a checkpoint, and a first guess of their seconds."""
@@ -50,7 +54,21 @@ class Scorer:
         """What answers the tasks: started at the first of a checkpoint, stopped when its `engines` are."""
         from errata.capability.harness import answering  # importing the harness takes seconds
 
-        return engines.enter_context(answering(self._setup.model, self._config.engine))
+        config = self._config
+        kept = {"prefix_cache": config.prefix_cache, "lower": self._lower}
+        return engines.enter_context(answering(self._setup.model, config.engine, **kept))
+
+    def _lower_states(self) -> LowerStates | None:
+        """What is kept for later checkpoints of the layers that no edit writes."""
+        asked = self._config.lower_states
+        if asked is None:
+            return None
+        folder = self._run.lower if asked.on == "disk" else None
+        return LowerStates(self._setup.first_layer, int(asked.gib * GIB), folder)
+
+    def finish(self) -> None:
+        """Delete what was kept for later checkpoints."""
+        shutil.rmtree(self._run.lower, ignore_errors=True)
 
     def is_complete(self, edits: int, newest: int) -> bool:
         """Whether nothing is missing there."""

@@ -69,6 +69,11 @@ class Setup:
         return [framed_case(case, self.frames.probes) for case in self.cases]
 
     @property
+    def first_layer(self) -> int:
+        """The first layer whose weights the method writes, 0 where it does not say."""
+        return int(min(getattr(self.editor, "layers", ()) or [getattr(self.editor, "layer", 0)]))
+
+    @property
     def data_dir(self) -> str | None:
         """Where tasks read their rows: as the config says, for embedded models the package's miniatures."""
         return data_dir(self.config)
@@ -113,7 +118,21 @@ def prepare(config: RunConfig, known: Collection[str] | None = None, progress: P
     _check_finite(model, cases)
     editor = resolve_editor(config, model)
     split = config.model_copy(update={"batch": batch_size(editor, config.batch)})
-    return Setup(split, model, editor, filter, cases, skipped, around, items)
+    setup = Setup(split, model, editor, filter, cases, skipped, around, items)
+    _check_lower_states(setup)
+    return setup
+
+
+def _check_lower_states(setup: Setup) -> None:
+    """BadInput if they are asked for and no layer stays below what the method changes."""
+    method = setup.config.method
+    if setup.config.lower_states is None or (setup.editor.mergeable and setup.first_layer > 0):
+        return
+    why = "may write layer 0" if setup.editor.mergeable else "keeps a memory, which may act on any layer"
+    raise BadInput(
+        f"lower_states keeps what enters the first edited layer, and {method} {why}; leave it out, or take a method "
+        "that writes weights of higher layers."
+    )
 
 
 def repeated(cases: Sequence[EditCase], wanted: int) -> list[EditCase]:
