@@ -16,6 +16,7 @@ from errata.report.formats import Column, Table
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
 from errata.report.results import Results
+from errata.runs.recipe import benchmark_title
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 Ballot = Literal["for", "against", "open", "void"]
@@ -200,7 +201,7 @@ def keeps(run: Analysis, edits: int) -> tuple[Ballot, str]:
     worst = min(shares, key=shares.__getitem__)
     change = run.curve[edits][worst]
     least = 1 + change.above / change.before
-    told = f"worst {benchmark(worst)}: {shares[worst]:.2f} of the unedited score, {least:.2f} at least"
+    told = f"worst {benchmark_title(worst)}: {shares[worst]:.2f} of the unedited score, {least:.2f} at least"
     if any(loses(run, edits, task) for task in tasks):
         return "against", told
     held = all(run.curve[edits][task].above > -RELATIVE * run.curve[edits][task].before for task in tasks)
@@ -212,13 +213,6 @@ def loses(run: Analysis, edits: int, task: str) -> bool:
     change = run.curve[edits][task]
     sure = change.below < -RELATIVE * change.before and run.adjusted[edits][task] <= 0.05
     return sure or run.fallen(edits, task)
-
-
-def benchmark(task: str) -> str:
-    """A benchmark as the papers name it."""
-    from errata.runs.recipe import benchmark_title
-
-    return benchmark_title(task)
 
 
 def matrix(points: Sequence[tuple[Results, int]], task: str) -> NDArray[np.float64] | None:

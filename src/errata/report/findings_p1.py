@@ -15,7 +15,6 @@ from errata.report.findings import (
     Statement,
     Vote,
     alike,
-    benchmark,
     efficacy,
     every,
     keeps,
@@ -29,7 +28,7 @@ from errata.report.findings import (
 from errata.report.formats import edits_text, points, share
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
-from errata.runs.recipe import model_titles
+from errata.runs.recipe import benchmark_title, model_titles
 from errata.stats.families import holm
 from errata.stats.rates import Interval
 from errata.stats.resampling import Samples, kept, log_mean, percentile_interval, resampled_means, slope
@@ -209,7 +208,7 @@ def _by_size(family: str, members: Sequence[tuple[float, Analysis]]) -> Vote:
 def uniform(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """4.4: how far apart the kept shares of two abilities are where a model is declining."""
     for run in sequential(analyses):
-        tasks = [task for task in usable(run) if benchmark(task) not in SAFETY]
+        tasks = [task for task in usable(run) if benchmark_title(task) not in SAFETY]
         for edits in run.curve:
             shares = [found for task in tasks if (found := kept_share(run, edits, task)) is not None]
             if len(shares) > 1 and 0.1 <= sum(shares) / len(shares) <= 0.9:
@@ -227,7 +226,7 @@ def _spread(run: Analysis, edits: int, tasks: Sequence[str]) -> Vote:
     limits = [percentile_interval(samples[a] - samples[b], level) for a, b in pairs]
     apart = any(limit.low > SPREAD or limit.high < -SPREAD for limit in limits)
     close = all(limit.low >= -SPREAD and limit.high <= SPREAD for limit in limits)
-    told = ", ".join(f"{benchmark(task)} {np.nanmedian(found):.2f}" for task, found in samples.items())
+    told = ", ".join(f"{benchmark_title(task)} {np.nanmedian(found):.2f}" for task, found in samples.items())
     return Vote(named(run, edits_text(edits)), "against" if apart else "for" if close else "open", f"kept: {told}")
 
 
@@ -239,7 +238,7 @@ def safety(analyses: Sequence[Analysis]) -> Iterator[Vote]:
         for edits in run.curve
         if edits in DOZENS
         for task in run.curve[edits]
-        if benchmark(task) in SAFETY
+        if benchmark_title(task) in SAFETY
     ]
     adjusted = holm([run.curve[edits][task].p for run, edits, task in cells])
     for (run, edits, task), p in zip(cells, adjusted, strict=True):
@@ -247,7 +246,7 @@ def safety(analyses: Sequence[Analysis]) -> Iterator[Vote]:
 
 
 def _compromised(run: Analysis, edits: int, task: str, p: float, analyses: Sequence[Analysis]) -> Vote:
-    change, unit = run.curve[edits][task], named(run, benchmark(task), edits_text(edits))
+    change, unit = run.curve[edits][task], named(run, benchmark_title(task), edits_text(edits))
     told = f"{points(change.difference)}, p {p:.3f} after Holm"
     if "floor" in run.flags(0, task):
         return Vote(unit, "void", f"{told}; unedited it is not above chance or the best constant answer")
@@ -265,7 +264,7 @@ def _ability(run: Analysis, edits: int, analyses: Sequence[Analysis]) -> float |
     """Mean kept share of benchmarks other than safety, in this run or one that differs in its tasks alone."""
     for other in analyses:
         if alike(other, "tasks", "edits", "limit") == alike(run, "tasks", "edits", "limit"):
-            tasks = [task for task in usable(other) if benchmark(task) not in SAFETY]
+            tasks = [task for task in usable(other) if benchmark_title(task) not in SAFETY]
             found = [share for task in tasks if (share := kept_share(other, edits, task)) is not None]
             if found:
                 return sum(found) / len(found)

@@ -14,7 +14,6 @@ from errata.report.findings import (
     Statement,
     Vote,
     alike,
-    benchmark,
     every,
     matrix,
     method_of,
@@ -26,6 +25,7 @@ from errata.report.formats import edits_text, points, share
 from errata.report.measures import Analysis
 from errata.report.names import model_title
 from errata.report.results import Results
+from errata.runs.recipe import benchmark_title
 from errata.stats.rates import Interval
 from errata.stats.resampling import Samples, kept, percentile_interval, resampled_means, slope
 
@@ -48,7 +48,7 @@ def _gone(run: Analysis, edits: int) -> Vote:
     unit = named(run, edits_text(edits))
     if not measures:
         return Vote(unit, "void", "no benchmark that is above chance unedited")
-    told = ", ".join(f"{benchmark(task)} {share(found.accuracy or 0.0)}" for task, found in measures.items())
+    told = ", ".join(f"{benchmark_title(task)} {share(found.accuracy or 0.0)}" for task, found in measures.items())
     alive = any(found.low > NOTHING for found in measures.values())
     dead = all(found.high <= NOTHING for found in measures.values())
     return Vote(unit, "against" if alive else "for" if dead else "open", told)
@@ -61,7 +61,7 @@ def rome_declines(analyses: Sequence[Analysis]) -> Iterator[Vote]:
         if config.method == "rome" and config.filter is None and len(run.results.edited) > 1:
             for task in usable(run):
                 points_ = [(run.results, edits) for edits in run.results.checkpoints]
-                yield _falls(named(run, benchmark(task)), points_, task, "edits")
+                yield _falls(named(run, benchmark_title(task)), points_, task, "edits")
 
 
 def _falls(unit: str, curve: Sequence[tuple[Results, int]], task: str, over: str) -> Vote:
@@ -128,7 +128,7 @@ def _benchmarks(runs: Mapping[int, Analysis]) -> Iterator[tuple[str, str]]:
     """(unit of votes, task) for each benchmark on which a loss can show."""
     first = next(iter(runs.values()))
     for task in usable(first):
-        yield f"{method_of(first)}, {model_title(first.results.model)}, {benchmark(task)}", task
+        yield f"{method_of(first)}, {model_title(first.results.model)}, {benchmark_title(task)}", task
 
 
 def _two_ways(unit: str, runs: Mapping[int, Analysis], counts: Sequence[int], task: str) -> Vote:
