@@ -1,7 +1,7 @@
 """The papers' tables from records: in their layout, with intervals, the printed numbers beneath. No torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from string import ascii_lowercase
 from typing import Any
@@ -47,11 +47,13 @@ def reproduction(recipe: Recipe, runs: Sequence[Reproduced], ask: Ask | None = N
 
 
 def _cases(recipe: Recipe, analyses: Sequence[Analysis], ask: Ask | None) -> list[Table]:
-    study = recipe.cases
+    study, muting = recipe.cases, muting_table(analyses)
+    if recipe.note:
+        muting = replace(muting, caption=f"{muting.caption} {recipe.note}")
     if study is None:
-        return [muting_table(analyses)]
+        return [muting]
     task = next((t for a in analyses for t in a.results.tasks if study.benchmark in (t, benchmark_title(t))), None)
-    return [*([case_study(analyses, task, study.edits, ask=ask)] if task else []), muting_table(analyses)]
+    return [*([case_study(analyses, task, study.edits, ask=ask)] if task else []), muting]
 
 
 class Rows:
