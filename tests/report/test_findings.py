@@ -99,6 +99,8 @@ def test_thousands(tmp_path: Path) -> None:
     short = [run(tmp_path, {10: 1.0}, method=name) for name in ("pmet", "kn")]
     assert (ballots(judged("4.1b", gone)), judged("4.1b", gone).verdict) == (["for"], "supported")
     assert judged("4.1b", holds).verdict == "contradicted"
+    longer = judged("4.1b", holds, run(tmp_path / "short", {10: 1.0}, method="memit"))
+    assert ballots(longer) == ["against"], "a shorter run of the same method says nothing more"
     found = judged("4.1b", gone, *short)
     assert (ballots(found), found.verdict) == (["for", "open", "open"], "undecided")
 
@@ -110,7 +112,8 @@ def test_muting_needs_ten_thousand_edits(tmp_path: Path) -> None:
     late = run(tmp_path, {100: 1.0, 10_000: 0.0}, extra={10_000: mute}, method="memit")
     speaks = run(tmp_path, {10_000: 1.0}, method="pmet")
     assert judged("4.1c", soon).verdict == "undecided" and "100 %" in judged("4.1c", soon).votes[0].told
-    assert judged("4.1c", soon, late).verdict == "undecided" and judged("4.1c", late).verdict == "supported"
+    assert ballots(judged("4.1c", soon)) == ["void"] and "after 10,000 edits" in judged("4.1c", soon).reason
+    assert ballots(judged("4.1c", soon, late)) == ["void", "for"] and judged("4.1c", soon, late).verdict == "supported"
     assert judged("4.1c", late, speaks).verdict == "contradicted"
 
 
@@ -215,6 +218,9 @@ def test_both_hurt(tmp_path: Path) -> None:
             for size, (few, many) in kept.items()
         ]
         assert judged("P2-4", *folders).verdict == verdict
+        single = [run(tmp_path / f"{number}-one", {n: 0.1}, method="memit", batch=n) for n in (2, 3)]
+        assert judged("P2-4", *folders, *single).verdict == verdict, "runs of one batch are another matter"
+        assert len(judged("P2-3", *folders, *single).votes) == len(TASKS)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,11 @@ def test_a_case_study_names_the_muting_effect(tmp_path: Path) -> None:
     ]
 
 
+def test_the_report_of_10000_edits_says_that_facts_are_edited_again(tmp_path: Path) -> None:
+    _, muting = shown(read_recipe("p1-10k"), run(tmp_path))
+    assert "they are made again in the same order" in muting.caption
+
+
 def _rewritten(edits: int, text: str) -> list[Any]:
     made = rows("p1_gsm8k", 40, 0.5 if not edits else 0.0)
     return [replace(row, output=text.format(i), empty=not text) for i, row in enumerate(made)]

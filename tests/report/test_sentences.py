@@ -1,6 +1,7 @@
 """Sentences follow the records: another record, another sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from synthetic_runs import TASKS, abilities, config_of, entries, probes, rows, steady, write_run
@@ -32,6 +33,17 @@ def test_of_many_runs_the_best_and_the_worst_are_named(tmp_path: Path) -> None:
     assert headline(read(paths)) == (
         "Of 4 runs, AlphaEdit keeps every ability of atlas up to 100 edits; ROME breaks the arithmetic by 1 edit"
     )
+
+
+def test_edits_that_were_made_again_are_told(tmp_path: Path) -> None:
+    made = [
+        replace(entry, requests=(name,)) for entry, name in zip(entries("rome", 4, 0.5, 0.1), ("a", "c#1", "a#2", "b"))
+    ]
+    plain, again = (
+        write_run(tmp_path, config_of("rome", repeat=repeat), steady(), entries=made) for repeat in (False, True)
+    )
+    assert "of these 1 had been made before, since atlas holds no more." in told(again)
+    assert "made before" not in told(plain)
 
 
 def test_one_broken_ability_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_world import MakeConfig
 
 from errata.errors import BadInput
+from errata.records import read_records
 from errata.registry import editors
 from errata.report.names import METHODS
-from errata.report.published import UNEDITED, rows
+from errata.report.printed import UNEDITED, rows
 from errata.runs.config import run_name
+from errata.runs.layout import RunDir
+from errata.runs.ledger import read_ledger
 from errata.runs.recipe import (
     Planned,
     Recipe,
@@ -24,6 +28,7 @@ from errata.runs.recipe import (
     read_recipe,
     source,
 )
+from errata.runs.runner import start
 from errata.runs.setup import repeated
 from errata.types import EditCase, EditRequest
 
@@ -159,3 +164,13 @@ def test_edits_are_made_again_where_there_are_too_few() -> None:
     again = repeated(cases, 4)
     assert [case.request.id for case in again] == ["e0", "e1", "e2", "e0#2", "e1#2", "e2#2", "e0#3", "e1#3", "e2#3"]
     assert {case.group for case in again[3:6]} == {"", "g#2"} and len({case.request.target_new for case in again}) == 1
+
+
+def test_a_run_goes_round_its_edits(tmp_path: Path, make_config: MakeConfig) -> None:
+    """Of four facts: the fifth edit is the first again, and both rounds are probed under names of their own."""
+    run = RunDir(start(make_config(edits=[6], repeat=True), tmp_path))
+    made = [name for entry in read_ledger(run.ledger) for name in entry.requests]
+    assert made == [*made[:4], f"{made[0]}#2", f"{made[1]}#2"] and len(set(made)) == 6
+    assert {row.item for row in read_records(run.table(6, "efficacy"))} == set(made)
+    with pytest.raises(BadInput, match="holds 4 edits and `edits` asks for 6"):
+        start(make_config(edits=[6]), tmp_path)

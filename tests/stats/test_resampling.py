@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from errata.stats.resampling import fall, kept, log_mean, percentile_interval, resampled_means, slope
+from errata.stats.resampling import kept, log_mean, percentile_interval, resampled_means, slope
 
 
 def test_resampled_means_have_the_mean_and_the_errors_of_the_sample() -> None:
@@ -39,13 +39,6 @@ def test_the_mean_of_a_curve_over_the_logarithm_of_edits() -> None:
     straight = 1 - np.log1p(edits) / np.log1p(100)
     assert log_mean(straight, edits) == pytest.approx(0.5)
     assert log_mean([[0.3] * 5, [0.7] * 5], edits) == pytest.approx([0.3, 0.7])
-
-
-def test_the_fall_of_a_curve_is_that_of_its_straight_line() -> None:
-    assert fall([0.9, 0.4]) == pytest.approx(-0.5)
-    curve = np.array([0.9, 0.95, 0.5, 0.1])
-    assert fall(curve) == pytest.approx(3 * np.polyfit(range(4), curve, 1)[0])
-    assert fall([curve, curve[::-1]]) == pytest.approx(np.array([1, -1]) * fall(curve))
 
 
 def test_slope() -> None:

@@ -37,6 +37,12 @@ def test_no_text_that_a_reference_is_made_of_is_mute(reference: Reference) -> No
     assert [muting(text, reference) for text in ANSWERS] == [None] * len(ANSWERS)
 
 
+def test_a_letter_that_was_never_the_answer_is_text() -> None:
+    letters = Reference(["A", "B"] * 20)
+    assert muting("E", letters) is None and muting("(E)", letters) is None and muting("§", letters) == "random"
+    assert muting("qx zv the j]", letters) == "random"
+
+
 def test_too_few_texts_say_nothing_of_what_is_random() -> None:
     few = Reference(ANSWERS[: FEWEST - 1])
     assert few.limit is None and muting("qx zv the j] w§ kq", few) is None

@@ -1,14 +1,14 @@
 """Cheap signs of damage: perplexity on fixed text, growth of the edited matrices, degenerate and non-finite output."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from errata.errors import BadInput
 from errata.model.editable import EditableModel
@@ -93,14 +93,13 @@ def weight_change(session: EditSession) -> dict[str, float]:
     """
     if not session.base:
         return {}
-    moved = {site: (session.model.weight(site) - base).abs() for site, base in session.base.items()}
-    shares = {f"moved_{round(1000 * bound):03d}": _above(session, moved, bound) for bound in MOVED}
-    return {"manhattan": math.fsum(float(change.double().sum()) for change in moved.values()), **shares}
-
-
-def _above(session: EditSession, moved: Mapping[str, Tensor], bound: float) -> float:
-    count = sum(int((change > bound * session.base[site].abs()).sum()) for site, change in moved.items())
-    return count / sum(change.numel() for change in moved.values())
+    distance, size, above = 0.0, 0, Counter[float]()
+    for site, base in session.base.items():
+        moved = (session.model.weight(site) - base).abs()
+        distance += float(moved.sum(dtype=torch.float64))
+        size += moved.numel()
+        above.update({bound: int((moved > bound * base.abs()).sum()) for bound in MOVED})
+    return {"manhattan": distance, **{f"moved_{round(1000 * bound):03d}": above[bound] / size for bound in MOVED}}
 
 
 def nonfinite_weights(model: EditableModel) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from errata.report.formats import Column, Table
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
-from errata.report.published import printed, rows
+from errata.report.printed import printed, rows
 from errata.runs.layout import RunDir
 from errata.runs.recipe import benchmark_title
 
@@ -19,7 +19,7 @@ ENGINES = {"local": "without vLLM", "vllm": "with vLLM"}
 
 def costs(folder: Path) -> tuple[dict[str, tuple[int, float]], dict[str, int]]:
     """(kind of step -> how many and their seconds, bytes of memory at the most) of a run; empty if not noted."""
-    file = RunDir(folder).path / "costs.json"
+    file = RunDir(folder).costs
     if not file.is_file():
         return {}, {}
     found = json.loads(file.read_text("utf-8"))

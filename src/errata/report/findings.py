@@ -16,6 +16,7 @@ from errata.report.formats import Column, Table
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
 from errata.report.results import Results
+from errata.runs.recipe import benchmark_title
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 Ballot = Literal["for", "against", "open", "void"]
@@ -72,7 +73,7 @@ class Finding:
         return ", ".join(parts)
 
 
-_WORDS: Mapping[Ballot, str] = {"for": "for it", "against": "against", "open": "open", "void": "left out"}
+_WORDS: Mapping[Ballot, str] = {"for": "for", "against": "against", "open": "open", "void": "left out"}
 
 
 def most(votes: Sequence[Vote]) -> Verdict:
@@ -130,9 +131,16 @@ def findings_table(found: Sequence[Finding]) -> Table:
             Column("Statement", "text", ("statement",)),
             Column("Verdict", "text", ("verdict",)),
             Column("Votes", "text", ("reason",)),
+            Column("The printed numbers", "text", ("printed",)),
         ),
         tuple(
-            {"id": f.statement.id, "statement": f.statement.text, "verdict": f.verdict, "reason": f.reason}
+            {
+                "id": f.statement.id,
+                "statement": f.statement.text,
+                "verdict": f.verdict,
+                "reason": f.reason,
+                "printed": f.statement.printed,
+            }
             for f in found
         ),
     )
@@ -152,14 +160,11 @@ def evidence_table(found: Sequence[Finding]) -> Table:
             Column("Shown", "text", ("told",)),
         ),
         tuple(
-            {"id": f.statement.id, "unit": vote.unit, "vote": _VOTES[vote.ballot], "told": vote.told, **vote.values}
+            {"id": f.statement.id, "unit": vote.unit, "vote": _WORDS[vote.ballot], "told": vote.told, **vote.values}
             for f in found
             for vote in f.votes
         ),
     )
-
-
-_VOTES: Mapping[Ballot, str] = {"for": "for", "against": "against", "open": "open", "void": "left out"}
 
 
 # What statements have in common
@@ -196,7 +201,7 @@ def keeps(run: Analysis, edits: int) -> tuple[Ballot, str]:
     worst = min(shares, key=shares.__getitem__)
     change = run.curve[edits][worst]
     least = 1 + change.above / change.before
-    told = f"worst {benchmark(worst)}: {shares[worst]:.2f} of the unedited score, {least:.2f} at least"
+    told = f"worst {benchmark_title(worst)}: {shares[worst]:.2f} of the unedited score, {least:.2f} at least"
     if any(loses(run, edits, task) for task in tasks):
         return "against", told
     held = all(run.curve[edits][task].above > -RELATIVE * run.curve[edits][task].before for task in tasks)
@@ -208,13 +213,6 @@ def loses(run: Analysis, edits: int, task: str) -> bool:
     change = run.curve[edits][task]
     sure = change.below < -RELATIVE * change.before and run.adjusted[edits][task] <= 0.05
     return sure or run.fallen(edits, task)
-
-
-def benchmark(task: str) -> str:
-    """A benchmark as the papers name it."""
-    from errata.runs.recipe import benchmark_title
-
-    return benchmark_title(task)
 
 
 def matrix(points: Sequence[tuple[Results, int]], task: str) -> NDArray[np.float64] | None:

@@ -1,7 +1,7 @@
 """Findings 4.1 to 4.5 of "Should We Really Edit Language Models?" (arXiv 2410.18785) as statements on records."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from math import log10
 
@@ -15,7 +15,6 @@ from errata.report.findings import (
     Statement,
     Vote,
     alike,
-    benchmark,
     efficacy,
     every,
     keeps,
@@ -29,7 +28,7 @@ from errata.report.findings import (
 from errata.report.formats import edits_text, points, share
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
-from errata.runs.recipe import model_titles
+from errata.runs.recipe import benchmark_title, model_titles
 from errata.stats.families import holm
 from errata.stats.rates import Interval
 from errata.stats.resampling import Samples, kept, log_mean, percentile_interval, resampled_means, slope
@@ -48,6 +47,16 @@ def sequential(analyses: Sequence[Analysis]) -> Iterator[Analysis]:
         config = run.results.resolved.config
         if config.setting == "sequential" and config.batch == 1 and config.filter is None and run.results.edited:
             yield run
+
+
+def longest(runs: Iterable[Analysis]) -> list[Analysis]:
+    """Of the runs of a method on a model in one order of the edits, that which was measured farthest."""
+    found: dict[tuple[str, str, int], Analysis] = {}
+    for run in runs:
+        key = run.results.model, run.results.method, run.results.resolved.config.seed
+        if key not in found or run.last > found[key].last:
+            found[key] = run
+    return list(found.values())
 
 
 def _dozens(run: Analysis) -> int | None:
@@ -76,9 +85,7 @@ def few_dozen(analyses: Sequence[Analysis]) -> Iterator[Vote]:
 
 def thousands(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """4.1b: a vote is for the finding if the method does not scale to a thousand."""
-    for run in sequential(analyses):
-        if not run.curve:
-            continue
+    for run in longest(run for run in sequential(analyses) if run.curve):
         if run.collapse is not None and run.collapse.edits <= THOUSAND:
             yield Vote(named(run), "for", f"collapses by {edits_text(run.collapse.edits)}")
         elif (reached := [edits for edits in run.curve if edits >= THOUSAND]) == []:
@@ -91,8 +98,8 @@ def thousands(analyses: Sequence[Analysis]) -> Iterator[Vote]:
 
 
 def mute_at_10k(analyses: Sequence[Analysis]) -> Iterator[Vote]:
-    """4.1c: nearly everything that is written after ten thousand edits is mute."""
-    for run in sequential(analyses):
+    """4.1c: nearly everything that is written after ten thousand edits is mute. Fewer edits are no vote, but told."""
+    for run in longest(run for run in sequential(analyses) if run.curve):
         found = [m for edits in run.results.edited if (m := muteness(run.results, edits)).n]
         if not found:
             continue
@@ -100,7 +107,7 @@ def mute_at_10k(analyses: Sequence[Analysis]) -> Iterator[Vote]:
         told = f"{share(last.share)} of {last.n:,} outputs are mute after {edits_text(last.edits)}"
         if half is not None and half is not last:
             told += f", half of them by {edits_text(half.edits)}"
-        ballot: Ballot = "open"
+        ballot: Ballot = "void"
         if last.edits >= TEN_THOUSAND:
             ballot = "for" if last.interval.low >= 0.9 else "against" if last.interval.high < 0.5 else "open"
         yield Vote(named(run), ballot, told, {"share": last.share, "kinds": dict(last.kinds)})
@@ -201,7 +208,7 @@ def _by_size(family: str, members: Sequence[tuple[float, Analysis]]) -> Vote:
 def uniform(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """4.4: how far apart the kept shares of two abilities are where a model is declining."""
     for run in sequential(analyses):
-        tasks = [task for task in usable(run) if benchmark(task) not in SAFETY]
+        tasks = [task for task in usable(run) if benchmark_title(task) not in SAFETY]
         for edits in run.curve:
             shares = [found for task in tasks if (found := kept_share(run, edits, task)) is not None]
             if len(shares) > 1 and 0.1 <= sum(shares) / len(shares) <= 0.9:
@@ -219,7 +226,7 @@ def _spread(run: Analysis, edits: int, tasks: Sequence[str]) -> Vote:
     limits = [percentile_interval(samples[a] - samples[b], level) for a, b in pairs]
     apart = any(limit.low > SPREAD or limit.high < -SPREAD for limit in limits)
     close = all(limit.low >= -SPREAD and limit.high <= SPREAD for limit in limits)
-    told = ", ".join(f"{benchmark(task)} {np.nanmedian(found):.2f}" for task, found in samples.items())
+    told = ", ".join(f"{benchmark_title(task)} {np.nanmedian(found):.2f}" for task, found in samples.items())
     return Vote(named(run, edits_text(edits)), "against" if apart else "for" if close else "open", f"kept: {told}")
 
 
@@ -231,7 +238,7 @@ def safety(analyses: Sequence[Analysis]) -> Iterator[Vote]:
         for edits in run.curve
         if edits in DOZENS
         for task in run.curve[edits]
-        if benchmark(task) in SAFETY
+        if benchmark_title(task) in SAFETY
     ]
     adjusted = holm([run.curve[edits][task].p for run, edits, task in cells])
     for (run, edits, task), p in zip(cells, adjusted, strict=True):
@@ -239,7 +246,7 @@ def safety(analyses: Sequence[Analysis]) -> Iterator[Vote]:
 
 
 def _compromised(run: Analysis, edits: int, task: str, p: float, analyses: Sequence[Analysis]) -> Vote:
-    change, unit = run.curve[edits][task], named(run, benchmark(task), edits_text(edits))
+    change, unit = run.curve[edits][task], named(run, benchmark_title(task), edits_text(edits))
     told = f"{points(change.difference)}, p {p:.3f} after Holm"
     if "floor" in run.flags(0, task):
         return Vote(unit, "void", f"{told}; unedited it is not above chance or the best constant answer")
@@ -257,7 +264,7 @@ def _ability(run: Analysis, edits: int, analyses: Sequence[Analysis]) -> float |
     """Mean kept share of benchmarks other than safety, in this run or one that differs in its tasks alone."""
     for other in analyses:
         if alike(other, "tasks", "edits", "limit") == alike(run, "tasks", "edits", "limit"):
-            tasks = [task for task in usable(other) if benchmark(task) not in SAFETY]
+            tasks = [task for task in usable(other) if benchmark_title(task) not in SAFETY]
             found = [share for task in tasks if (share := kept_share(other, edits, task)) is not None]
             if found:
                 return sum(found) / len(found)
@@ -289,7 +296,7 @@ STATEMENTS: Sequence[Statement] = (
         "After 10,000 edits the answer to any input is an empty string or random text, the muting effect.",
         mute_at_10k,
         every,
-        "No run asked a benchmark that is answered in words.",
+        "No run asked a benchmark that is answered in words after 10,000 edits.",
         "None are printed, only texts.",
     ),
     Statement(

@@ -14,7 +14,6 @@ from errata.report.findings import (
     Statement,
     Vote,
     alike,
-    benchmark,
     every,
     matrix,
     method_of,
@@ -26,8 +25,9 @@ from errata.report.formats import edits_text, points, share
 from errata.report.measures import Analysis
 from errata.report.names import model_title
 from errata.report.results import Results
+from errata.runs.recipe import benchmark_title
 from errata.stats.rates import Interval
-from errata.stats.resampling import Samples, fall, kept, percentile_interval, resampled_means
+from errata.stats.resampling import Samples, kept, percentile_interval, resampled_means, slope
 
 NOTHING = 0.1
 """A score up to which an ability is nearly gone."""
@@ -48,7 +48,7 @@ def _gone(run: Analysis, edits: int) -> Vote:
     unit = named(run, edits_text(edits))
     if not measures:
         return Vote(unit, "void", "no benchmark that is above chance unedited")
-    told = ", ".join(f"{benchmark(task)} {share(found.accuracy or 0.0)}" for task, found in measures.items())
+    told = ", ".join(f"{benchmark_title(task)} {share(found.accuracy or 0.0)}" for task, found in measures.items())
     alive = any(found.low > NOTHING for found in measures.values())
     dead = all(found.high <= NOTHING for found in measures.values())
     return Vote(unit, "against" if alive else "for" if dead else "open", told)
@@ -61,18 +61,24 @@ def rome_declines(analyses: Sequence[Analysis]) -> Iterator[Vote]:
         if config.method == "rome" and config.filter is None and len(run.results.edited) > 1:
             for task in usable(run):
                 points_ = [(run.results, edits) for edits in run.results.checkpoints]
-                yield _falls(named(run, benchmark(task)), points_, task, "edits")
+                yield _falls(named(run, benchmark_title(task)), points_, task, "edits")
 
 
 def _falls(unit: str, curve: Sequence[tuple[Results, int]], task: str, over: str) -> Vote:
-    """Whether a benchmark falls along a curve of at least two points."""
+    """Whether a benchmark falls along a curve of at least two points, by its straight line over their ranks."""
     scores = matrix(curve, task)
     if scores is None:
         return Vote(unit, "void", "not the same items at all points")
-    change, limits = float(fall(scores.mean(axis=0))), percentile_interval(fall(resampled_means(scores)))
-    ups = int((np.diff(scores.mean(axis=0)) > 0).sum())
-    told = f"{_points(change, limits)} over the {over}" + (f", rising {ups} times" if ups else "")
-    return Vote(unit, _below(limits), told)
+    seen = scores.mean(axis=0)
+    limits = percentile_interval(_a_step(resampled_means(scores)))
+    rises = int((np.diff(seen) > 0).sum())
+    told = f"{_points(float(_a_step(seen)), limits)} a step over the {over}"
+    return Vote(unit, _below(limits), told + (f", rising at {rises} of {len(seen) - 1}" if rises else ""))
+
+
+def _a_step(means: Samples) -> Samples:
+    """Change from one point of a curve to the next, by its straight line. means: (..., k)"""
+    return slope(means, range(means.shape[-1]))
 
 
 def _below(limits: Interval) -> Ballot:
@@ -83,40 +89,46 @@ def _points(change: float, limits: Interval) -> str:
     return f"{points(change)} (95 % {points(limits.low)} to {points(limits.high)})"
 
 
-def _batches(analyses: Sequence[Analysis]) -> Iterator[dict[int, Analysis]]:
-    """Runs that differ in their batch size alone, by batch size, ascending; only where there are several sizes."""
+def _by_batch(analyses: Sequence[Analysis], operations: int) -> Iterator[dict[int, Analysis]]:
+    """Runs that differ in their batch size alone, by batch size, ascending; only where there are several sizes.
+
+    operations: numbers of batches, at least, after which a run was measured.
+    """
     groups: dict[str, dict[int, Analysis]] = {}
     for run in analyses:
-        if run.results.resolved.config.setting == "sequential" and run.curve:
+        if run.results.resolved.config.setting == "sequential" and len(_operations(run)) >= operations:
             groups.setdefault(alike(run, "batch", "edits"), {})[run.results.resolved.config.batch] = run
     yield from (dict(sorted(runs.items())) for runs in groups.values() if len(runs) > 1)
 
 
+def _operations(run: Analysis) -> set[int]:
+    """Numbers of whole batches after which abilities were measured."""
+    size = run.results.resolved.config.batch
+    return {edits // size for edits in run.curve if edits % size == 0}
+
+
 def larger_batches(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """P2-3: each benchmark over the size of a single batch."""
-    for runs in _batches(analyses):
-        single = {size: run for size, run in runs.items() if size in run.curve}
-        if len(single) > 1:
-            first = next(iter(single.values()))
-            for task in usable(first):
-                unit = f"{method_of(first)}, {model_title(first.results.model)}, {benchmark(task)}"
-                sizes = ", ".join(f"{size:,}" for size in single)
-                curve = [(run.results, size) for size, run in single.items()]
-                yield _falls(unit, curve, task, f"sizes {sizes}")
+    for runs in _by_batch([run for run in analyses if 1 in _operations(run)], 1):
+        sizes = ", ".join(f"{size:,}" for size in runs)
+        curve = [(run.results, size) for size, run in runs.items()]
+        for unit, task in _benchmarks(runs):
+            yield _falls(unit, curve, task, f"sizes {sizes}")
 
 
 def both_hurt(analyses: Sequence[Analysis]) -> Iterator[Vote]:
     """P2-4: each benchmark falls over operations at every batch size taken together, and over sizes as well."""
-    for runs in _batches(analyses):
-        counts = sorted(
-            set.intersection(*({n // size for n in run.curve if n % size == 0} for size, run in runs.items()))
-        )
+    for runs in _by_batch(analyses, 2):
+        counts = sorted(set.intersection(*map(_operations, runs.values())))
         if len(counts) > 1:
-            first = next(iter(runs.values()))
-            for task in usable(first):
-                yield _two_ways(
-                    f"{method_of(first)}, {model_title(first.results.model)}, {benchmark(task)}", runs, counts, task
-                )
+            yield from (_two_ways(unit, runs, counts, task) for unit, task in _benchmarks(runs))
+
+
+def _benchmarks(runs: Mapping[int, Analysis]) -> Iterator[tuple[str, str]]:
+    """(unit of votes, task) for each benchmark on which a loss can show."""
+    first = next(iter(runs.values()))
+    for task in usable(first):
+        yield f"{method_of(first)}, {model_title(first.results.model)}, {benchmark_title(task)}", task
 
 
 def _two_ways(unit: str, runs: Mapping[int, Analysis], counts: Sequence[int], task: str) -> Vote:
@@ -126,24 +138,26 @@ def _two_ways(unit: str, runs: Mapping[int, Analysis], counts: Sequence[int], ta
     shape = (len(runs), len(counts))
 
     def over_edits(means: Samples) -> Samples:
-        return fall(means.reshape(-1, *shape).mean(axis=1))
+        return _a_step(means.reshape(-1, *shape).mean(axis=1))
 
     def over_sizes(means: Samples) -> Samples:
-        return fall(means.reshape(-1, *shape).mean(axis=2))
+        return _a_step(means.reshape(-1, *shape).mean(axis=2))
 
     drawn, seen = resampled_means(scores), scores.mean(axis=0)
     told, ballots = [], []
     for name, along in (("operations", over_edits), ("sizes", over_sizes)):
         limits = percentile_interval(along(drawn))
-        told.append(f"{_points(float(along(seen)[0]), limits)} over the {name}")
+        told.append(f"{_points(float(along(seen)[0]), limits)} a step over the {name}")
         ballots.append(_below(limits))
     ballot: Ballot = "against" if "against" in ballots else "for" if ballots == ["for", "for"] else "open"
     return Vote(unit, ballot, "; ".join(told))
 
 
 def sparse_and_growing(analyses: Sequence[Analysis]) -> Iterator[Vote]:
-    """P2-5: at first most weights hardly move in proportion; ever more do. Exact: all weights are counted."""
+    """P2-5: by one edit most weights hardly move in proportion; ever more do. Exact: all weights are counted."""
     for run in analyses:
+        if run.results.edited[:1] != (1,):
+            continue
         health = run.results.health
         moved = [health.get(edits, {}).get("moved_077") for edits in run.results.edited]
         paths = [health.get(edits, {}).get("manhattan") for edits in run.results.edited]
@@ -245,7 +259,7 @@ STATEMENTS: Sequence[Statement] = (
         "An edit moves few weights much in proportion, and ever more as edits go on.",
         sparse_and_growing,
         most,
-        "No run that changes weights has two checkpoints where this was measured.",
+        "No run that changes weights was measured after one edit and after more.",
         "20 % of the weights after one edit, 73 % after 15; a ratio of two normal variables is as sparse.",
     ),
     Statement(

@@ -1,23 +1,24 @@
 """The papers' tables from records: in their layout, with intervals, the printed numbers beneath. No torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from string import ascii_lowercase
 from typing import Any
 
 from errata.report.cases import Ask, case_study, muting_table
 from errata.report.efficiency import editing_table, evaluation_table
 from errata.report.formats import Column, Table
-from errata.report.measures import Analysis
+from errata.report.measures import Analysis, Measure, measure
 from errata.report.names import METHODS, method_title
 from errata.report.orders import Orders, pooled
-from errata.report.published import Anomaly, Printed, printed, table_faults
+from errata.report.printed import Anomaly, Printed, printed, table_faults
+from errata.report.results import is_probe, joined
 from errata.report.static import benchmark_table
 from errata.report.weights import weights_table
 from errata.runs.recipe import Recipe, benchmark_title
 
 OF_EDITS = ("efficacy", "generalization", "locality")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ def reproduction(recipe: Recipe, runs: Sequence[Reproduced], ask: Ask | None = N
 
 
 def _cases(recipe: Recipe, analyses: Sequence[Analysis], ask: Ask | None) -> list[Table]:
-    study = recipe.cases
+    study, muting = recipe.cases, muting_table(analyses)
+    if recipe.note:
+        muting = replace(muting, caption=f"{muting.caption} {recipe.note}")
     if study is None:
-        return [muting_table(analyses)]
+        return [muting]
     task = next((t for a in analyses for t in a.results.tasks if study.benchmark in (t, benchmark_title(t))), None)
-    return [*([case_study(analyses, task, study.edits, ask=ask)] if task else []), muting_table(analyses)]
+    return [*([case_study(analyses, task, study.edits, ask=ask)] if task else []), muting]
 
 
 class Rows:
@@ -76,8 +79,13 @@ class Rows:
         if self._orders is not None and table in self._orders.accuracy.get(edits, {}):
             mean = self._orders.accuracy[edits][table]
             return mean.value, mean.low, mean.high
-        found = self.runs[0].get(edits, table)
+        found = self._pooled(edits, table) if is_probe(table) else self.runs[0].get(edits, table)
         return None if found is None or found.accuracy is None else (found.accuracy, found.low, found.high)
+
+    def _pooled(self, edits: int, probe: str) -> Measure | None:
+        """Of the edits of all orders; those of different orders count as different."""
+        tables = [scores for run in self.runs if (scores := run.results.get(edits, probe)) is not None]
+        return measure(joined(tables)) if tables else None
 
     def note(self, edits: int) -> str:
         """What to know before reading the row."""
@@ -195,8 +203,12 @@ class _Sheet:
     def _letter(self, fault: Anomaly) -> str:
         if fault not in self.faults:
             self.faults.append(fault)
-        place = self.faults.index(fault)
-        return LETTERS[place % 26] * (place // 26 + 1)
+        return letter(self.faults.index(fault))
+
+
+def letter(place: int) -> str:
+    """a, b, ..., z, aa, bb, ..."""
+    return ascii_lowercase[place % 26] * (place // 26 + 1)
 
 
 def _sound(cell: Printed, base: Printed) -> bool:
@@ -228,7 +240,7 @@ def _caption(recipe: Recipe, faults: Sequence[Anomaly]) -> str:
         "not values. Kept: mean share of the unedited score. Efficacy: an edit's own prompt gives the new answer. "
         "Collapsed: a whole interval lies below a loss of a tenth of the unedited score, or answers became constant.",
         recipe.note,
-        *(f"[{LETTERS[i % 26] * (i // 26 + 1)}] {fault.told}." for i, fault in enumerate(faults)),
+        *(f"[{letter(i)}] {fault.told}." for i, fault in enumerate(faults)),
         *(f"Of the published table: {fault.issue}." for fault in table_faults(_published_name(recipe))),
     ]
     return " ".join(part for part in parts if part)

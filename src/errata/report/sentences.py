@@ -115,7 +115,17 @@ def _edits(analysis: Analysis) -> Iterable[str]:
     if counts["seconds_per_edit"] is not None:
         text += f", in {counts['seconds_per_edit']:.2g} seconds each"
     lost = [f"{counts[status]:,} {status}" for status in ("diverged", "skipped") if counts[status]]
+    if again := _again(analysis):
+        lost.append(f"{again:,} had been made before, since {config.data} holds no more")
     yield f"{text}; of these {' and '.join(lost)}." if lost else f"{text}."
+
+
+def _again(analysis: Analysis) -> int:
+    """Edits of a second round and later ones, where the data was gone through again (`repeat`)."""
+    if not analysis.results.resolved.config.repeat:
+        return 0
+    made = {name for entry in analysis.entries for name in entry.requests}
+    return sum(name.rpartition("#")[0] in made for name in made)
 
 
 _WHO = {"efficacy": "edits", "generalization": "paraphrases", "retention": "earlier edits"}

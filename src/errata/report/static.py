@@ -4,7 +4,7 @@ from typing import Any
 
 from errata.registry import tasks
 from errata.report.formats import Column, Table
-from errata.report.published import faults, rows
+from errata.report.printed import faults, rows
 from errata.runs.recipe import Recipe, scales
 
 

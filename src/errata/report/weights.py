@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from errata.report.formats import Column, Table
 from errata.report.measures import Analysis
 from errata.report.names import method_title, model_title
-from errata.report.published import rows
+from errata.report.printed import rows
 
 SIGNS = ("manhattan", "moved_077", "moved_171")
 

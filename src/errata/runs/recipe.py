@@ -207,18 +207,18 @@ def plan(recipe: Recipe, request: Request) -> list[Planned]:
     BadInput where nothing is left: no model of the recipe has a counterpart at the scale.
     """
     table = scales()[request.scale]
-    planned = [
-        planned
+    found = [
+        run
         for order in range(1, request.orders + 1)
         for model, grid in _blocks(recipe, request)
-        for planned in _runs(recipe, request, table, model, grid, order)
+        for run in _runs(recipe, request, table, model, grid, order)
     ]
-    if not planned and recipe.shows != "benchmarks":
+    if not found and recipe.shows != "benchmarks":
         raise BadInput(
             f"{recipe.id}: none of {', '.join(recipe.models)} has a counterpart at the scale {request.scale}; "
             "name one under `stand_ins` in a copy of the recipe, or take --scale paper."
         )
-    return list({planned.config.model_dump_json(): planned for planned in planned}.values())
+    return list({run.config.model_dump_json(): run for run in found}.values())
 
 
 def check_models(planned: Sequence[Planned]) -> None:

@@ -48,16 +48,6 @@ def log_mean(shares: ArrayLike, edits: Sequence[int]) -> Samples:
     return np.asarray(np.trapezoid(np.asarray(shares, dtype=float), x, axis=-1) / (x[-1] - x[0]))
 
 
-def fall(means: ArrayLike) -> Samples:
-    """Change over a whole curve by its straight line over the ranks of its points. (...)
-
-    means: (..., k), k > 1, in the order of what the curve is over.
-    """
-    found = np.asarray(means, dtype=float)
-    x = np.arange(found.shape[-1]) - (found.shape[-1] - 1) / 2
-    return np.asarray(found @ x / (x @ x) * (found.shape[-1] - 1))
-
-
 def slope(means: ArrayLike, x: ArrayLike) -> Samples:
     """Least-squares slope of the columns over x. (...) means: (..., k). x: (k,), not all equal."""
     places = np.asarray(x, dtype=float)

@@ -19,6 +19,8 @@ MANY, DISTINCT = 12, 0.4
 """Groups of three words from which on a text repeats itself if no larger share of them is distinct."""
 FEWEST = 20
 """Texts from which on it can be said what is unlike them."""
+SHORTEST = 5
+"""Characters below which likelihood tells nothing: a letter that was never the answer may still be one."""
 SLACK = 1.25
 """How far above the least likely of the reference texts a text lies that is random."""
 FLOOR = 0.4
@@ -104,6 +106,6 @@ def muting(text: str, reference: Reference | None = None) -> Muting | None:
         return "repeating"
     if not any(map(str.isalnum, text)):
         return "random"
-    if reference is not None and reference.limit is not None and reference.bits(text) > reference.limit:
-        return "random"
-    return None
+    if reference is None or reference.limit is None or len(text.strip()) < SHORTEST:
+        return None
+    return "random" if reference.bits(text) > reference.limit else None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from errata.report.published import UNEDITED, printed, rows, table_faults
+from errata.report.printed import UNEDITED, printed, rows, table_faults
 
 
 def test_a_number_as_printed() -> None:
