@@ -113,7 +113,7 @@ def test_two_processes_in_the_same_folder(tmp_path: Path, config: RunConfig) -> 
     for second in range(5):
         run = RunDir(tmp_path / str(second) / run_name(config))
         first, told = _begin(config, run.path.parent)
-        while not (run.owner.exists() and len(read_ledger(run.ledger)) >= second % 4):
+        while not (run.owner.exists() and run.owner.stat().st_size and len(read_ledger(run.ledger)) >= second % 4):
             assert first.is_alive()
         assert first.pid is not None
         os.kill(first.pid, signal.SIGSTOP)  # so that it is still in the middle when the other one comes
