@@ -146,7 +146,9 @@ def test_what_fits_on_no_machine_is_told(address: str, make_config: MakeConfig, 
     executor.stop()
 
 
-def test_no_slurm_there(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_no_cluster_there(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no Ray cluster can be reached at 127\.0\.0\.1:1: .*refused"):
+        run_sweep([make_config()], tmp_path, RayCluster("127.0.0.1:1"))
     with pytest.raises(BadInput, match="no Slurm on this machine"):
         run_sweep([make_config()], tmp_path, Slurm(tmp_path / "submitit"))
 
