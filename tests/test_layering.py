@@ -47,6 +47,10 @@ LIGHT = (
 LIGHT += (
     "errata.runs.config",
     "errata.runs.layout",
+    "errata.runs.grid",
+    "errata.runs.sweep",
+    "errata.runs.estimates",
+    "errata.runs.clusters",
     "errata.records",
     "errata.model.architecture",
     "errata.atlas.world",

@@ -15,8 +15,13 @@ MODULE_OF = {
     "pyyaml": "yaml",
     "vl-convert-python": "vl_convert",
     "lm-eval": "lm_eval",
+    "mlflow-skinny": "mlflow",
     "sentence-transformers": "sentence_transformers",
 }
+
+
+BY_NAME = {"mlflow", "ray", "submitit", "trackio", "wandb", "accelerate"}
+"""Imported by `import_module`; the last one by transformers, for models on several GPUs."""
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -34,7 +39,7 @@ def test_every_import_is_declared_and_every_declaration_used() -> None:
     outside = found - set(sys.stdlib_module_names) - {"errata", "_typeshed"}
     extras = [line for name, extra in PROJECT["optional-dependencies"].items() if name != "dev" for line in extra]
     declared = {MODULE_OF.get(name, name) for name in names(PROJECT["dependencies"] + extras)}
-    assert outside == declared
+    assert outside | BY_NAME == declared
 
 
 def test_everything_declared_is_pinned() -> None:

@@ -50,8 +50,9 @@ def address() -> Iterator[str]:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
         command += ["--num-cpus=2", "--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
         # Ray would give its workers what the machine has to spare; here they are all there is to wait for.
-        niceness = {**os.environ, "RAY_worker_niceness": "0"}
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=niceness, start_new_session=True) as head:
+        # A token that another cluster has left in the home folder is none of its business.
+        settings = {**os.environ, "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=settings, start_new_session=True) as head:
             try:
                 _await_port(port)
                 yield f"127.0.0.1:{port}"
@@ -146,7 +147,7 @@ def test_what_fits_on_no_machine_is_told(address: str, make_config: MakeConfig, 
 
 
 def test_no_cluster_there(make_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no Ray cluster can be reached at 127\.0\.0\.1:1"):
+    with pytest.raises(BadInput, match=r"no Ray cluster can be reached at 127\.0\.0\.1:1: .*refused"):
         run_sweep([make_config()], tmp_path, RayCluster("127.0.0.1:1"))
     with pytest.raises(BadInput, match="no Slurm on this machine"):
         run_sweep([make_config()], tmp_path, Slurm(tmp_path / "submitit"))

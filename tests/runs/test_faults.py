@@ -15,7 +15,6 @@ import textwrap
 import time
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import pytest
 import torch
 from tiny_world import MakeConfig, content
 
-from errata.errors import ErrataError, RunInUse
+from errata.errors import RunInUse
 from errata.runs.config import RunConfig, run_name
 from errata.runs.executors import Processes
 from errata.runs.layout import RunDir, is_finished
@@ -40,6 +39,8 @@ pytestmark = [
 ]
 PRELOADED = ["errata.runs.runner", "transformers.models.llama.modeling_llama", "errata.testing"]
 KILLS = 50
+IN_USE = 3
+"""Exit code of a process that was refused."""
 
 
 @pytest.fixture(params=["memit", "grace"])
@@ -48,39 +49,37 @@ def config(request: pytest.FixtureRequest, make_config: MakeConfig) -> RunConfig
     return make_config(method=request.param, edits=[1, 2, 4], probe_limit=2)
 
 
-def _work(config: RunConfig, root: Path, cache: str, told: "Queue[str]") -> None:
+def _work(config: RunConfig, root: Path, cache: str) -> None:
     os.environ["ERRATA_CACHE"] = cache
     torch.set_num_threads(1)
     try:
         start(config, root)
-        told.put("finished")
-    except ErrataError as error:
-        told.put(type(error).__name__)
+    except RunInUse:
+        sys.exit(IN_USE)
 
 
-def _begin(config: RunConfig, root: Path) -> tuple[ForkServerProcess, "Queue[str]"]:
+def _begin(config: RunConfig, root: Path) -> ForkServerProcess:
     """A run in a process of its own, forked from one that has the libraries loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    told: Queue[str] = context.Queue()
-    process = context.Process(target=_work, args=(config, root, os.environ["ERRATA_CACHE"], told))
+    process = context.Process(target=_work, args=(config, root, os.environ["ERRATA_CACHE"]))
     process.start()
-    return process, told
+    return process
 
 
 def test_killed_at_random_moments(tmp_path: Path, config: RunConfig) -> None:
     """Fifty times, the same run again and again until it has come to its end, then another one."""
     whole = tmp_path / "whole"
-    _begin(config, whole)[0].join()  # the first one waits for the libraries
+    _begin(config, whole).join()  # the first one waits for the libraries
     shutil.rmtree(whole)
     began = time.monotonic()
-    _begin(config, whole)[0].join()
+    _begin(config, whole).join()
     duration = time.monotonic() - began
     expected = content(whole / run_name(config))
     moments, kills, ends, met = random.Random(0), 0, 0, set()
     while kills < KILLS:
         run = RunDir(tmp_path / f"killed-{ends}" / run_name(config))
-        process, _ = _begin(config, run.path.parent)
+        process = _begin(config, run.path.parent)
         process.join(moments.uniform(0, duration))
         if process.is_alive():
             process.kill()
@@ -112,18 +111,19 @@ def test_two_processes_in_the_same_folder(tmp_path: Path, config: RunConfig) -> 
     expected = content(start(config, tmp_path / "alone"))
     for second in range(5):
         run = RunDir(tmp_path / str(second) / run_name(config))
-        first, told = _begin(config, run.path.parent)
-        while not (run.owner.exists() and len(read_ledger(run.ledger)) >= second % 4):
+        first = _begin(config, run.path.parent)
+        while not (run.owner.exists() and run.owner.stat().st_size and len(read_ledger(run.ledger)) >= second % 4):
             assert first.is_alive()
         assert first.pid is not None
         os.kill(first.pid, signal.SIGSTOP)  # so that it is still in the middle when the other one comes
         with pytest.raises(RunInUse, match=f"process {first.pid}"), locked(run):
             pass
-        intruder, said = _begin(config, run.path.parent)
-        assert said.get() == "RunInUse"
+        intruder = _begin(config, run.path.parent)
+        intruder.join()
+        assert intruder.exitcode == IN_USE
         os.kill(first.pid, signal.SIGCONT)
-        assert told.get() == "finished"
-        first.join(), intruder.join()
+        first.join()
+        assert first.exitcode == 0
         assert content(run.path) == expected
 
 

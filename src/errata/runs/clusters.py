@@ -4,6 +4,7 @@ Both find the runs' folders on storage that all machines share, under the same p
 """
 
 import os
+import socket
 import time
 import warnings
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ CARRIED = ("ERRATA_", "HF_", "TOKENIZERS_", "OMP_", "MKL_")
 """Beginnings of the environment variables that workers are given: they decide results, or where files are."""
 SHARED = ("timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "name")
 """What submitit calls the same for every scheduler; all else is Slurm's own."""
+REACHED_WITHIN = 10.0
+"""Seconds in which the head of a Ray cluster must answer."""
 DAY = 24 * 60
 TIMEOUTS = 100
 """How often a run that goes on from where it was may run out of time."""
@@ -72,8 +75,9 @@ class RayCluster:
             return
         carried = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
         try:
+            _reach(self.address)
             self._ray.init(self.address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": carried})
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             self._ray = None
             raise BadInput(
                 f"no Ray cluster can be reached at {self.address or 'the usual places'}: {error} Start one with "
@@ -169,6 +173,13 @@ class _Resumed:
 
     def checkpoint(self) -> Any:
         return import_module("submitit.helpers").DelayedSubmission(self)
+
+
+def _reach(address: str | None) -> None:
+    """OSError where nothing answers at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()
 
 
 def _work(job: Job) -> Exception | None:
