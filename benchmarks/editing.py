@@ -222,27 +222,33 @@ def _row(name: str, unit: str, target: float, editor: Callable[[Shape], Editor],
     return Row(name, unit, target, contest)
 
 
+SCALE: dict[str, Any] = {"lr": 0.005, "weight_decay": 0.001}
+"""Streams of random weights are a hundred times shorter than those of trained ones, and offsets with them. At the
+presets' rate a step would leap across the ball that bounds an offset, and rounding grow ten thousandfold; at their
+decay, which is over the square of the length, nothing of an offset would be left."""
+
+
 def _rome(shape: Shape) -> Editor:
-    return Rome(shape.edited[-1])
+    return Rome(shape.edited[-1], **SCALE)
 
 
 def _memit(shape: Shape) -> Editor:
-    return Memit(shape.edited)
+    return Memit(shape.edited, **SCALE)
 
 
 def _memit_together(shape: Shape) -> Editor:
     """With memory for a dozen targets at once."""
-    return Memit(shape.edited, memory=0.5)
+    return Memit(shape.edited, **SCALE, memory=0.5)
 
 
 def _pmet(shape: Shape) -> Editor:
-    return Pmet(shape.edited)
+    return Pmet(shape.edited, **SCALE)
 
 
 def _alphaedit(shape: Shape) -> Editor:
     """With four fifths of the directions open, about as many as the paper's threshold leaves in GPT-J."""
     values = torch.linalg.eigvalsh(moment(shape.inner, shape.edited[0]).double())
-    return AlphaEdit(shape.edited, threshold=float(values[4 * len(values) // 5]))
+    return AlphaEdit(shape.edited, **SCALE, threshold=float(values[4 * len(values) // 5]))
 
 
 ONE_OF_TEN = "one of 10 sequential edits, GPT-2 small"

@@ -47,11 +47,11 @@ def contest(quick: bool) -> Contest:
 
     def trials() -> Iterator[Trial]:
         with TemporaryDirectory() as folder:
-            artifacts = Artifacts(Path(folder))
-            model = load("atlas")
+            model, artifacts = load("atlas"), Artifacts(Path(folder))
             editor: Any = choose_editor("memit", model, {"history": True})
             ensure(model, editor.needs(model), artifacts, corpus_texts(), corpus="atlas")
-            many, few = (Edited(EditSession(copy), artifacts, {}) for copy in (model, load("atlas")))
+            # Each with factors of its own: only the latest is kept.
+            few, many = (Edited(EditSession(load("atlas")), Artifacts(Path(folder)), {}) for _ in range(2))
             brief = replace(editor, steps=2)
             for place, number in ((few, EARLY), (many, late)):
                 for request in islice(cycle(requests), number - 1):

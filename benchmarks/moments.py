@@ -18,7 +18,7 @@ from errata.artifacts.store import Artifacts
 
 TRIALS = 3
 TEXTS = 32
-"""In each trial, of a hundred words: what runs at once."""
+"""In each trial, of fifty words: what runs at once."""
 
 
 def contest(quick: bool) -> Contest:
@@ -29,7 +29,7 @@ def contest(quick: bool) -> Contest:
     def trials() -> Iterator[Trial]:
         model = random_model(shape)
         plain = Plain(model.model, model.tokenizer, model.arch.layers, model.arch.down)
-        everything = texts(100 * TEXTS * TRIALS)
+        everything = texts(50 * TEXTS * TRIALS)
         for _ in range(TRIALS):
             part = list(islice(everything, TEXTS))
             with TemporaryDirectory() as folder:

@@ -194,7 +194,7 @@ def test_undoing_an_edit_and_repeating_it_gives_the_same(prepared: Prepared) -> 
     again = keeping.edit(model, REQUESTS, {}, artifacts)
     for site in first.update.sites:
         assert torch.equal(first.update.dense(site), again.update.dense(site))
-    assert torch.equal(first.state["history.0"], again.state["history.0"])
+    assert torch.equal(first.state["recent.0"], again.state["recent.0"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
