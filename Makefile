@@ -28,7 +28,7 @@ demo: install
 	@$(BIN)/errata demo $(ARGS)
 
 bench: install-dev
-	@OMP_NUM_THREADS= $(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 test: install-dev
 	@$(PYTEST) $(ARGS)

@@ -6,10 +6,12 @@ did nothing but the operations that no exact method can leave out, at the rates 
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -30,6 +32,7 @@ class Figure(Enum):
     SPEEDUP = "times faster"
     COST = "times the cost"
     EXTRA = "seconds more"
+    SPACE = "times the space"
 
     def of(self, trial: "Trial") -> float:
         if self is Figure.EXTRA:
@@ -44,8 +47,8 @@ class Figure(Enum):
 class Trial:
     """The same work done by both, one right after the other.
 
-    ours, reference: seconds. difference: largest relative difference of the two results, see `difference`; 0 where
-    they are equal, None where there is nothing to compare.
+    ours, reference: seconds; gigabytes where the row states space. difference: largest relative difference of the two
+    results, see `difference`; 0 where they are equal, None where there is nothing to compare.
     """
 
     ours: float
@@ -55,11 +58,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Contest:
-    """trials: as they are done. count: how many there will be. work: what ours needs for one, None if that is not told."""
+    """trials: as they are done. count: how many there will be. work: asked afterwards, what ours needs for one."""
 
     trials: Iterator[Trial]
     count: int
-    work: Work | None = None
+    work: Callable[[], Work] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Row:
 class Result:
     """A row of the table. median, min, max: of the ratios, or of the seconds more. difference: the largest.
 
-    ours, reference: median seconds of a trial. floor: seconds. distance: ours over floor.
+    ours, reference: medians of the trials. floor: seconds. distance: ours over floor.
     """
 
     name: str
@@ -101,18 +104,20 @@ class Result:
     distance: float | None
 
 
-def measure(row: Row, quick: bool, machine: Machine, progress: Progress | None = None) -> Result:
-    """Run all trials of a row."""
+def measure(
+    row: Row, quick: bool, machine: Machine, progress: Progress | None = None, most: int | None = None
+) -> Result:
+    """Run the trials of a row. most: how many of them, by default all."""
     contest = row.contest(quick)
     trials: list[Trial] = []
-    for trial in contest.trials:
+    for trial in islice(contest.trials, most):
         trials.append(trial)
         if progress is not None:
-            progress(row.name, len(trials), contest.count)
+            progress(row.name, len(trials), min(contest.count, most or contest.count))
     values = [row.figure.of(trial) for trial in trials]
     ours = median(trial.ours for trial in trials)
     differences = [trial.difference for trial in trials if trial.difference is not None]
-    floor = machine.floor(contest.work) if contest.work else None
+    floor = machine.floor(contest.work()) if contest.work else None
     return Result(
         row.name,
         row.unit,
@@ -132,11 +137,26 @@ def measure(row: Row, quick: bool, machine: Machine, progress: Progress | None =
     )
 
 
+def cpu() -> float:
+    """Seconds that the processors spent on this process and those it waited for, all threads together."""
+    return sum(os.times()[:4])
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": cpu}
+_clock = "wall"
+
+
+def use(clock: str) -> None:
+    """Which clock `timed` reads: where others need the machine, that on the wall says little of one thread's work."""
+    global _clock
+    _clock = clock
+
+
 def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """Seconds by the clock on the wall, and what the work returned."""
-    begun = time.perf_counter()
+    """Seconds, and what the work returned."""
+    begun = CLOCKS[_clock]()
     found = work()
-    return time.perf_counter() - begun, found
+    return CLOCKS[_clock]() - begun, found
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
@@ -164,6 +184,7 @@ def cells(result: Result) -> list[str]:
     if result.floor is not None and result.distance is not None:
         floor = [f"{_seconds(result.floor)} ({result.bound})", f"{result.distance:.1f}x"]
     apart = "-" if result.difference is None else f"{result.difference:.1e}"
+    ours = f"{result.ours:.2f} GB" if result.figure == Figure.SPACE.value else _seconds(result.ours)
     target = f"{limit} {result.target:g}{sign}"
     return [
         result.name,
@@ -172,7 +193,7 @@ def cells(result: Result) -> list[str]:
         target,
         "yes" if result.met else "NO",
         apart,
-        _seconds(result.ours),
+        ours,
         *floor,
     ]
 
@@ -190,7 +211,6 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def threads(count: int | None) -> int:
-    """Let torch use so many threads, by default as many as it does by itself; how many these are."""
-    if count is not None:
-        torch.set_num_threads(count)
+    """Let torch use so many threads, by default one for each processor; how many these are."""
+    torch.set_num_threads(count or os.cpu_count() or 1)
     return torch.get_num_threads()

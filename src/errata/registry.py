@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,8 @@ import yaml
 from errata.errors import BadInput
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from errata.editors.base import Editor
     from errata.keyvalue.filters import Filter
 
@@ -107,6 +108,8 @@ class ModelInfo:
 @cache
 def editors() -> Mapping[str, EditorInfo]:
     """All methods by name: those in the package, then those of entry points."""
+    from importlib.metadata import entry_points
+
     sources = [p for p in files("errata.editors").iterdir() if p.name.endswith(".py")]
     found = [
         EditorInfo(**stated, summary=_first_line(ast.get_docstring(tree)))
@@ -181,7 +184,7 @@ def _definition(tree: ast.Module, name: str) -> tuple[ast.Module, ast.ClassDef] 
     return None
 
 
-def _origin(point: EntryPoint) -> str:
+def _origin(point: "EntryPoint") -> str:
     return f"from {point.dist.name}" if point.dist else "from an entry point"
 
 

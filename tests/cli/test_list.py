@@ -86,7 +86,9 @@ def test_a_word_is_not_a_number() -> None:
 
 def test_methods_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("theirs", "errata.editors.rome:Rome", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else []
+    )
     registry.editors.cache_clear()
     try:
         assert registry.load_editor("theirs", layer=1) == registry.load_editor("rome", layer=1)

@@ -20,7 +20,15 @@ from errata.editors.pmet import Pmet
 from errata.editors.r_rome import RRome
 from errata.errors import BadInput
 from errata.keyvalue.contexts import Contexts, contexts, grouped, groups
-from errata.keyvalue.keys import contribution, contribution_at, keys_at, lay_out, values_at
+from errata.keyvalue.keys import (
+    contribution,
+    contribution_at,
+    in_bare_prompts,
+    in_contexts,
+    keys_at,
+    lay_out,
+    values_at,
+)
 from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
 from errata.testing import tiny_model
@@ -46,7 +54,7 @@ def test_emmet_moves_every_key_by_its_share_exactly_and_memit_does_not(prepared:
         texts = texts_of(model, result.state)
         layouts = [lay_out(model, request, texts) for request in REQUESTS]
         with model.overlay(WeightDelta({model.site(0): result.update.sites[model.site(0)]})):
-            K = keys_at(model, layouts, texts.weights, 1)
+            K = keys_at(in_contexts(model, layouts), texts.weights, 1)
         assert isinstance(change, LowRank)  # its left factor holds the residuals
         assert torch.allclose(change.dense() @ K.T, change.left, rtol=1e-6, atol=1e-9) == exact
 
@@ -77,7 +85,7 @@ def test_pmet_sets_what_the_mlp_adds_and_not_the_stream(prepared: Prepared) -> N
     layouts = [lay_out(model, request, Contexts(torch.zeros(0, 0), (), torch.ones(1))) for request in REQUESTS]
     targets = editor.search(model, layouts)
     with model.overlay(result.update):
-        found = contribution_at(model, layouts, 1)
+        found = contribution_at(in_bare_prompts(model, layouts), 1)
     assert torch.allclose(found, torch.stack([(t.origin + t.offset)[1] for t in targets]), atol=1e-6)
     assert all(t.offset[0].any() for t in targets), "the attention's offset takes its part, and is not written"
 
@@ -92,11 +100,13 @@ def test_what_memit_wants_of_the_stream_comes_through_the_norm_behind_the_mlp(fa
     editor = Memit((1,), steps=4, clamp=4.0, contexts=(), moment_weight=1e-12)
     update = editor.edit(model, REQUESTS, {}, artifacts).update
     layouts = [lay_out(model, request, Contexts(torch.zeros(0, 0), (), torch.ones(1))) for request in REQUESTS]
-    targets, y = editor.search(model, layouts), values_at(model, layouts, 1)
-    moved = torch.stack([editor.wanted(model, target) for target in targets]) - editor.read(model, layouts, 1)
+    targets, y = editor.search(model, layouts), values_at(in_bare_prompts(model, layouts), 1)
+    moved = torch.stack([editor.wanted(model, target) for target in targets]) - editor.read(
+        in_bare_prompts(model, layouts), 1
+    )
     wanted = contribution(model, 1, y) + moved
     with model.overlay(update):
-        found = contribution_at(model, layouts, 1)
+        found = contribution_at(in_bare_prompts(model, layouts), 1)
     taken_as_is = contribution(model, 1, y + moved)
     assert (torch.cosine_similarity(found, wanted) > 1 - 1e-5).all()
     assert (torch.cosine_similarity(taken_as_is, wanted) < 1 - 1e-3).all()
@@ -136,13 +146,13 @@ def test_alphaedit_remembers_by_default_and_its_memory_is_state_alone(prepared: 
     """Undoing an edit and repeating it gives the same: no sum of keys survives in the editor or the module."""
     model, artifacts = prepared("llama")
     first = ALPHAEDIT.edit(model, REQUESTS, {}, artifacts)
-    assert {"history.0", "history.1"} <= first.state.keys()
+    assert {"recent.0", "recent.1"} <= first.state.keys()
     session = EditSession(model)
     session.apply(first.update)
     ALPHAEDIT.edit(model, REQUESTS, first.state, artifacts)
     session.undo()
     again = ALPHAEDIT.edit(model, REQUESTS, {}, artifacts)
-    assert torch.equal(first.state["history.0"], again.state["history.0"])
+    assert torch.equal(first.state["recent.0"], again.state["recent.0"])
     assert torch.equal(first.update.dense(model.site(1)), again.update.dense(model.site(1)))
 
 

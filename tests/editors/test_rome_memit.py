@@ -11,6 +11,7 @@ from editors.conftest import REQUESTS, Prepared, random_texts
 from errata.artifacts.build import build_second_moments
 from errata.artifacts.store import Artifacts
 from errata.conformance import target_scores
+from errata.editors.alphaedit import AlphaEdit
 from errata.editors.memit import Memit
 from errata.editors.r_rome import RRome
 from errata.editors.rome import Rome
@@ -108,17 +109,19 @@ def test_memit_in_one_batch_spans_the_edits(prepared: Prepared) -> None:
     }
 
 
-def test_many_requests_are_searched_in_chunks_that_change_nothing(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_requests_are_searched_in_chunks_that_change_nothing(prepared: Prepared) -> None:
     model, artifacts = prepared("llama", torch.float64)
     whole = MEMIT.edit(model, REQUESTS, {}, artifacts)
-    monkeypatch.setattr("errata.editors.bases.spreading.ROWS_AT_ONCE", 1)
     told: list[tuple[str, int, int]] = []
-    chunked = MEMIT.edit(model, REQUESTS, {}, artifacts, lambda *args: told.append(args))
+    chunked = replace(MEMIT, memory=1e-9).edit(model, REQUESTS, {}, artifacts, lambda *args: told.append(args))
     for site in whole.update.sites:
         assert torch.allclose(whole.update.dense(site), chunked.update.dense(site), rtol=1e-6, atol=1e-9)
     assert told == [("targets", 1, 3), ("targets", 2, 3), ("targets", 3, 3)]
+    told.clear()
+    replace(MEMIT, memory=1.0).edit(model, REQUESTS, {}, artifacts, lambda *args: told.append(args))
+    assert told == [("targets", 3, 3)]
+    with pytest.raises(BadInput, match="memory -1"):
+        replace(MEMIT, memory=-1)
 
 
 def test_history_is_state_and_published_memit_has_none(prepared: Prepared) -> None:
@@ -127,10 +130,24 @@ def test_history_is_state_and_published_memit_has_none(prepared: Prepared) -> No
     keeping = replace(MEMIT, history=True)
     first = keeping.edit(model, REQUESTS[:1], {}, artifacts).state
     both = keeping.edit(model, REQUESTS[1:], first, artifacts).state
-    assert first.keys() == both.keys() == {"contexts", "history.0", "history.1"}
-    added = both["history.0"] - first["history.0"]
-    assert torch.linalg.matrix_rank(first["history.0"].double(), rtol=1e-4) == 1
-    assert torch.linalg.matrix_rank(added.double(), rtol=1e-4) == 2
+    assert first.keys() == both.keys() == {"contexts", "recent.0", "recent.1"}
+    assert torch.equal(both["recent.0"][:1], first["recent.0"])
+    assert [len(state["recent.1"]) for state in (first, both)] == [1, 3]
+
+
+@pytest.mark.parametrize("editor", [MEMIT, AlphaEdit((0, 1), trace_share=0.5)], ids=lambda editor: editor.name)
+def test_it_does_not_matter_which_past_keys_are_summed(prepared: Prepared, editor: Memit | AlphaEdit) -> None:
+    model, artifacts = prepared("llama", torch.float64)
+    keeping = replace(editor, history=True, steps=3, contexts=())
+    state = keeping.edit(model, REQUESTS[:2], {}, artifacts).state
+    sums = {f"history.{layer}": (K := state[f"recent.{layer}"].double()).T @ K for layer in (0, 1)}
+    summed = {**{name: held for name, held in state.items() if "recent" not in name}, **sums}
+    apart, together, without = (
+        keeping.edit(model, REQUESTS[2:], past, artifacts).update for past in (state, summed, {})
+    )
+    for site in apart.sites:
+        assert torch.allclose(apart.dense(site), together.dense(site), rtol=1e-7, atol=1e-12)
+        assert not torch.allclose(apart.dense(site), without.dense(site), rtol=1e-3)
 
 
 def test_contexts_are_sampled_once_and_reported(prepared: Prepared) -> None:

@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from errata.errors import BadInput
 from errata.keyvalue.contexts import Contexts, even
-from errata.keyvalue.keys import batched, hidden_at, keys_at, lay_out, values_at
+from errata.keyvalue.keys import batched, hidden_at, in_bare_prompts, in_contexts, keys_at, lay_out, values_at
+from errata.model.architecture import ARCHITECTURES
 from errata.model.editable import EditableModel
 from errata.model.tokens import TokenBatch, encode, pad
 from errata.testing import tiny_model
 from errata.types import EditRequest
+from errata.update.delta import WeightDelta
 
 FAMILIES = ("gpt2", "llama", "opt")
 REQUESTS = (
@@ -70,7 +73,8 @@ def test_padding_on_the_left_misplaces_all_but_the_longest_row(family: str) -> N
         assert (seen == row.ids[row.lookup]) == (row.left == 0)
     right = lay_out(model, REQUESTS[0], with_prefixes("It is said", "Yes"))
     assert not any(row.left for row in (*right.rows, right.essence))
-    assert torch.equal(hidden_at(model, [layout], 1), hidden_at(model, [right], 1)), "the bare prompt is read by itself"
+    found, expected = (hidden_at(in_bare_prompts(model, [laid]), 1) for laid in (layout, right))
+    assert torch.equal(found, expected), "the bare prompt is read by itself"
 
 
 def test_subject_in_the_prefix_or_the_target_is_not_the_one_edited() -> None:
@@ -98,8 +102,9 @@ def test_batched_reading_equals_one_text_at_a_time(family: str) -> None:
     model = tiny_model(family, dtype=torch.float64)
     contexts = with_prefixes("It is said", "Because of a much longer beginning than that")
     layouts = [lay_out(model, request, contexts) for request in REQUESTS]
-    keys = keys_at(model, layouts, contexts.weights, 1)
-    hidden, values = hidden_at(model, layouts, 1), values_at(model, layouts, 1)
+    keys = keys_at(in_contexts(model, layouts), contexts.weights, 1)
+    bare = in_bare_prompts(model, layouts)
+    hidden, values = hidden_at(bare, 1), values_at(bare, 1)
     for index, (request, layout) in enumerate(zip(REQUESTS, layouts, strict=True)):
         found = []
         for text, row in zip(contexts.texts(request.prompt), layout.rows, strict=True):
@@ -109,3 +114,27 @@ def test_batched_reading_equals_one_text_at_a_time(family: str) -> None:
         place = torch.tensor([layout.lookup])
         assert torch.allclose(hidden[index], model.hidden_at(alone(model, request.prompt), 1, place)[0])
         assert torch.allclose(values[index], model.mlp_out_at(alone(model, request.prompt), 1, place)[0])
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_settled_layers_are_not_run_again_and_change_nothing(family: str) -> None:
+    """Layer after layer is written and read above; with no room for streams everything runs each time."""
+    model = tiny_model(family, layers=4)
+    laid = [lay_out(model, request, with_prefixes("It is said")) for request in REQUESTS]
+    kept, whole = in_contexts(model, laid), in_contexts(model, laid, room=0)
+    ran: list[int] = []
+    for index in range(4):
+        model.attention(index).register_forward_hook(lambda *_, index=index: ran.append(index))
+    sites: dict[str, Tensor] = {}
+    for layer in (1, 2, 3):
+        with model.overlay(WeightDelta(sites)):
+            found = kept.read(model.site(layer), inputs=True, settled=layer)
+            seen = (min(ran), max(ran))
+            ran.clear()
+            expected = whole.read(model.site(layer), inputs=True, settled=layer)
+            assert set(ran) == set(range(layer + 1))
+            ran.clear()
+        assert torch.allclose(found, expected, atol=1e-5, rtol=1e-4)
+        assert seen == (max(0, layer - 1), layer)
+        sites[model.site(layer)] = torch.full(model.weight(model.site(layer)).shape, 0.01)
+    assert not any("forward" in module.__dict__ for module in model.model.modules())

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from errata.errors import BadInput, Diverged
-from errata.keyvalue.solve import alignment, direction, factor, null_space, projected, rank_one, ridge
+from errata.keyvalue.solve import alignment, direction, factor, inside, null_space, projected, rank_one, ridge
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -109,6 +109,19 @@ def test_equal_keys_cannot_be_met_exactly() -> None:
     assert torch.isfinite(ridge(K, normal(3, 5, seed=1), factor(moment()), 0.1).dense()).all()
 
 
+@pytest.mark.parametrize("slack", [1.0, 0.1, 0.0])
+def test_spared_keys_are_as_if_they_were_in_the_matrix(slack: float) -> None:
+    K, R, past, C = normal(3, 8), normal(3, 5, seed=1), normal(4, 8, seed=2), moment()
+    apart = ridge(K, R, factor(C, 2.0), slack, past)
+    together = ridge(K, R, factor(C, 2.0, history=past.T @ past), slack)
+    assert apart.right.shape == (3, 8)
+    assert torch.allclose(apart.dense(), together.dense(), atol=1e-12)
+    assert not torch.allclose(apart.dense(), ridge(K, R, factor(C, 2.0), slack).dense(), atol=1e-3)
+    N = empty(C, 5)[0]
+    within = projected(K, R, N, 0.3, inside(N, 0.3, past[:2].T @ past[:2]), past[2:])
+    assert torch.allclose(within.dense(), projected(K, R, N, 0.3, None, past).dense(), atol=1e-12)
+
+
 def empty(C: Tensor, r: int) -> tuple[Tensor, Tensor]:
     """The r emptiest directions of C (d, r), and the projector on them, from an SVD."""
     U = torch.linalg.svd(C)[0][:, -r:]
@@ -122,7 +135,7 @@ def test_the_reduced_solve_is_the_published_one(n: int, r: int) -> None:
     K, R, past = normal(n, 8), normal(n, 5, seed=1), normal(4, 8, seed=2)
     N, P = empty(moment(), r)
     H = past.T @ past
-    found = projected(K, R, N, 0.3, H)
+    found = projected(K, R, N, 0.3, inside(N, 0.3, H))
     published = R.T @ K @ P @ torch.linalg.inv((K.T @ K + H) @ P + 0.3 * torch.eye(8, dtype=torch.float64))
     assert N.shape == (8, r) and torch.allclose(N @ N.T, P, atol=1e-12)
     assert torch.allclose(found.dense(), published, atol=1e-12)
@@ -137,7 +150,7 @@ def test_batches_within_a_subspace_end_where_one_joint_batch_does() -> None:
     history, now, forgetful = torch.zeros(8, 8, dtype=torch.float64), W, W
     for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
         # Targets are of the whole key; what the subspace cannot see of them stays as it was.
-        now = now + projected(K[part], V[part] - K[part] @ now.T, N, 0.5, history).dense()
+        now = now + projected(K[part], V[part] - K[part] @ now.T, N, 0.5, inside(N, 0.5, history)).dense()
         forgetful = forgetful + projected(K[part], V[part] - K[part] @ forgetful.T, N, 0.5).dense()
         history += K[part].T @ K[part]
     assert torch.allclose(now, joint, atol=1e-10)

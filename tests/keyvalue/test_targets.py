@@ -12,6 +12,7 @@ from errata.keyvalue.keys import lay_out
 from errata.keyvalue.replay import record, record_parts
 from errata.keyvalue.targets import Objective, Target, at_stream, bare, interleave, optimise
 from errata.model.editable import EditableModel
+from errata.model.tokens import pad
 from errata.testing import tiny_model
 from errata.types import EditRequest
 
@@ -59,12 +60,12 @@ def test_the_head_is_asked_once_a_step_and_only_where_a_token_is_predicted(model
     """Public code takes the softmax over the vocabulary at every position, and runs the head twice a step."""
     seen: list[tuple[int, ...]] = []
     head = model.model.get_output_embeddings()
-    head.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+    head.register_forward_hook(lambda _, args, output: seen.append(tuple(output.shape[:2])))
     search(model, replace(LOOSE, steps=3, loss_stop=0.0), REQUESTS[1])
     (layout,) = [lay_out(model, REQUESTS[1], CONTEXTS)]
-    columns = {place - row.lookup for row in layout.rows for place in range(row.start - 1, len(row.ids) - 1)}
-    assert 1 < len(columns) < max(len(row.ids) for row in layout.rows)
-    assert seen[1:] == [(len(layout.rows) + 1, len(columns | {0}))] * 3
+    predicted = sum(len(row.target) for row in layout.rows)
+    assert 1 < predicted < sum(len(row.ids) for row in layout.rows)
+    assert seen == [(1, predicted + 1)] * 3
 
 
 def test_loss_falls_and_is_the_loss_at_the_offset(model: EditableModel) -> None:
@@ -91,7 +92,7 @@ def test_a_dead_model_ends_the_search_at_once(model: EditableModel) -> None:
     assert found.steps == 0 and found.loss != found.loss
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": 0.0}, {"clamp": -1.0}, {"kl": -0.1}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": 0.0}, {"clamp": -1.0}, {"kl": -0.1}, {"patience": -1}])
 def test_objective_is_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="must be positive"):
         replace(LOOSE, **wrong)
@@ -107,6 +108,33 @@ def test_a_met_target_lowers_the_weight_of_its_likelihood_and_may_end_the_search
     (same,) = search(model, replace(far, settled=(1.0, -1.0)), REQUESTS[2])
     assert torch.equal(same.offset, free.offset)
     assert not torch.equal(lighter.offset, free.offset)
+
+
+def test_patience_ends_the_search_of_a_request_that_stays_predicted(model: EditableModel) -> None:
+    """ENCORE's rule: so many evaluations in a row; an offset that is found is the one the last of them looked at."""
+    far = replace(LOOSE, steps=40, weight_decay=0.0, loss_stop=1e-9)
+    best = []
+    for steps in range(1, 41):
+        (found,) = search(model, replace(far, steps=steps), REQUESTS[2])
+        best.append(predicts(model, found, REQUESTS[2]))
+    in_a_row = [all(best[end - 2 : end + 1]) for end in range(2, 40)]
+    assert True in in_a_row, "the target should be met three times in a row"
+    (stopped, other) = search(model, replace(far, patience=3), REQUESTS[2], REQUESTS[1])
+    assert stopped.steps == in_a_row.index(True) + 2 < 39
+    (same,) = search(model, replace(far, steps=stopped.steps + 1), REQUESTS[2])
+    assert torch.allclose(stopped.offset, same.offset, atol=1e-6)
+    (alone,) = search(model, replace(far, patience=3), REQUESTS[1])
+    assert other.steps == alone.steps
+
+
+def predicts(model: EditableModel, found: Target, request: EditRequest) -> bool:
+    """Whether with this offset every target token is the most probable one in every context."""
+    for row in lay_out(model, request, CONTEXTS).rows:
+        with model.shifted(model.layer(0), torch.tensor([row.lookup]), found.offset):
+            best = model.logits(pad([row.ids[:-1]], model.pad_id))[0].argmax(-1)
+        if best[row.start - 1 :].tolist() != list(row.target):
+            return False
+    return True
 
 
 def test_each_part_has_a_ball_of_its_own(model: EditableModel) -> None:

@@ -9,7 +9,7 @@ model's key is fixed when it is bound.
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,6 +104,7 @@ class Artifacts:
         self._keys: WeakKeyDictionary[EditableModel, tuple[str, ...]] = WeakKeyDictionary()
         self._held: dict[Path, Artifact] = {}
         self._factors: dict[tuple[Path, float, float], Tensor] = {}
+        self._renewed: dict[Hashable, tuple[Tensor, Tensor]] = {}
         self._spectra: dict[Path, tuple[Tensor, Tensor]] = {}
 
     def bind(self, model: EditableModel, base: Mapping[str, Tensor] | None = None) -> None:
@@ -135,12 +136,33 @@ class Artifacts:
         assert isinstance(found, Learned)
         return found
 
-    def cholesky(self, model: EditableModel, layer: int, weight: float = 1.0, ridge: float = 0.0) -> Tensor:
-        """Lower factor of weight C + ridge mean(diag) I, float64 on the model's device, computed once."""
+    def cholesky(
+        self,
+        model: EditableModel,
+        layer: int,
+        weight: float = 1.0,
+        ridge: float = 0.0,
+        history: Tensor | None = None,
+    ) -> Tensor:
+        """Lower factor of weight C + ridge mean(diag) I + history, float64 on the model's device, computed once.
+
+        history: (d_in, d_in) sum of k k^T of past keys; only the factor with the latest one is kept.
+        """
         key = (self.path(model, Need(SECOND_MOMENT, layer)), weight, ridge)
+        C = self.second_moment(model, layer).C.to(model.device)
+        if history is not None:
+            return self.renewed(key, history, lambda: factor(C, weight, ridge, history))
         if key not in self._factors:
-            self._factors[key] = factor(self.second_moment(model, layer).C.to(model.device), weight, ridge)
+            self._factors[key] = factor(C, weight, ridge)
         return self._factors[key]
+
+    def renewed(self, key: Hashable, history: Tensor, make: Callable[[], Tensor]) -> Tensor:
+        """What was made last under a key, made anew where the past keys' sum, (d_in, d_in), is another than then."""
+        held = self._renewed.get(key)
+        if held is None or not (held[0] is history or torch.equal(held[0], history)):
+            self._renewed.pop(key, None)
+            held = self._renewed[key] = history, make()
+        return held[1]
 
     def spectrum(self, model: EditableModel, layer: int) -> tuple[Tensor, Tensor]:
         """Eigenvalues (d_in,), ascending, and eigenvectors (d_in, d_in) of C, float64 on the model's device.
@@ -174,6 +196,7 @@ class Artifacts:
         self._held[path] = artifact
         self._factors = {k: v for k, v in self._factors.items() if k[0] != path}
         self._spectra.pop(path, None)
+        self._renewed.clear()
         return path
 
     def is_unedited(self, model: EditableModel) -> bool:

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-import webbrowser
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +49,8 @@ def demo(
     typer.echo(found["headline"])
     typer.echo(f"{page} ({duration(seconds)})")
     if show and has_desktop():
+        import webbrowser
+
         webbrowser.open(page.as_uri())
 
 

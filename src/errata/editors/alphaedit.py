@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from errata.artifacts.store import Artifacts
+from errata.artifacts.store import SECOND_MOMENT, Artifacts, Need
 from errata.editors.bases.spreading import Spreading
 from errata.errors import BadInput
-from errata.keyvalue.solve import null_space, projected
+from errata.keyvalue.history import Past
+from errata.keyvalue.solve import inside, null_space, projected
 from errata.model.editable import EditableModel
 from errata.update.delta import LowRank
 
@@ -49,10 +50,15 @@ class AlphaEdit(Spreading):
             )
 
     def solve(
-        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Tensor | None, K: Tensor, R: Tensor
+        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Past, K: Tensor, R: Tensor
     ) -> LowRank:
         """The cheapest change within the null space, sparing the keys of earlier batches."""
-        return projected(K, R, self._null_space(model, artifacts, layer), self.l2, past)
+        N, total = self._null_space(model, artifacts, layer), past.total
+        L = None
+        if total is not None:
+            key = (self.name, artifacts.path(model, Need(SECOND_MOMENT, layer)), N.shape[1], self.l2)
+            L = artifacts.renewed(key, total, lambda: inside(N, self.l2, total))
+        return projected(K, R, N, self.l2, L, past.recent)
 
     def remarks(self, model: EditableModel, artifacts: Artifacts) -> dict[str, Any]:
         """kept: for each layer the share of directions that may change."""

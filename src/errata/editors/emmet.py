@@ -15,6 +15,7 @@ from torch import Tensor
 from errata.artifacts.store import Artifacts
 from errata.editors.bases.spreading import Weighted
 from errata.errors import BadInput
+from errata.keyvalue.history import Past
 from errata.keyvalue.solve import ridge
 from errata.model.editable import EditableModel
 from errata.update.delta import LowRank
@@ -41,7 +42,7 @@ class Emmet(Weighted):
             raise BadInput(f"emmet: gram_ridge {self.gram_ridge}: it must be at least 0.")
 
     def solve(
-        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Tensor | None, K: Tensor, R: Tensor
+        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Past, K: Tensor, R: Tensor
     ) -> LowRank:
         """Every key is moved by exactly its residual."""
-        return ridge(K, R, self.factor(model, artifacts, layer, past), self.gram_ridge)
+        return ridge(K, R, self.factor(model, artifacts, layer, past), self.gram_ridge, past.recent)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from errata.artifacts.store import Artifacts
 from errata.editors.bases.spreading import Weighted
+from errata.keyvalue.history import Past
 from errata.keyvalue.solve import ridge
 from errata.model.editable import EditableModel
 from errata.update.delta import LowRank
@@ -29,7 +30,7 @@ class Memit(Weighted):
     released: ClassVar[str] = "on Llama and Mistral a higher rate, a wider clamp and hardly any decay"
 
     def solve(
-        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Tensor | None, K: Tensor, R: Tensor
+        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Past, K: Tensor, R: Tensor
     ) -> LowRank:
         """Equation 14: old keys and new ones are met as well as one matrix can."""
-        return ridge(K, R, self.factor(model, artifacts, layer, past))
+        return ridge(K, R, self.factor(model, artifacts, layer, past), spared=past.recent)

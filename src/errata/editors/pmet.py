@@ -23,7 +23,8 @@ from torch import Tensor
 from errata.artifacts.store import Artifacts
 from errata.editors.bases.spreading import Weighted
 from errata.keyvalue.contexts import Contexts
-from errata.keyvalue.keys import Layout, contribution, contribution_at, lay_out
+from errata.keyvalue.history import Past
+from errata.keyvalue.keys import Layout, Lookups, contribution, contribution_at, lay_out
 from errata.keyvalue.replay import record_parts
 from errata.keyvalue.solve import ridge
 from errata.keyvalue.targets import Objective, Target, at_stream, bare, interleave, optimise
@@ -60,7 +61,9 @@ class Pmet(Weighted):
     def objective(self) -> Objective:
         """How targets are searched for."""
         settled = (self.settled_weight, self.settled_drift)
-        return Objective(self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop, settled)
+        return Objective(
+            self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop, settled, self.patience
+        )
 
     def lay_out(self, model: EditableModel, request: EditRequest, texts: Contexts) -> Layout:
         """The token rows of a request, with the faults that are asked for."""
@@ -72,16 +75,16 @@ class Pmet(Weighted):
         origins = torch.stack([replay.attention, replay.values], 1)[bare(layouts)]
         return optimise(replay, layouts, origins, self.objective, at_stream)
 
-    def read(self, model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
+    def read(self, bare: Lookups, layer: int, settled: int = 0) -> Tensor:
         """What the MLP of a layer adds to the stream, (n, d_model)."""
-        return contribution_at(model, layouts, layer)
+        return contribution_at(bare, layer, settled)
 
     def wanted(self, model: EditableModel, target: Target) -> Tensor:
         """What the MLP of the last layer should add, (d_model,)."""
         return contribution(model, self.layers[-1], (target.origin + target.offset)[1])
 
     def solve(
-        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Tensor | None, K: Tensor, R: Tensor
+        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Past, K: Tensor, R: Tensor
     ) -> LowRank:
         """As in MEMIT."""
-        return ridge(K, R, self.factor(model, artifacts, layer, past))
+        return ridge(K, R, self.factor(model, artifacts, layer, past), spared=past.recent)

@@ -17,7 +17,6 @@ from errata.errors import BadInput, Diverged
 from errata.gradient.examples import Example, Labelled, labelled, nll, predictions
 from errata.model import hooks
 from errata.model.editable import EditableModel
-from errata.model.lower import resumed
 from errata.model.tokens import TokenBatch, subject_index
 from errata.types import EditRequest, Progress
 from errata.update.delta import WeightDelta
@@ -130,7 +129,7 @@ class _Part:
 
     def losses(self, model: EditableModel, update: WeightDelta) -> Tensor:
         """Mean negative log likelihood of each example's targets, (m,), differentiable in the update."""
-        with resumed(model, self.lowest - 1, self.below), model.overlay(update):
+        with model.resumed(self.lowest - 1, self.below), model.overlay(update):
             return nll(predictions(model, self.rows), self.rows)
 
 

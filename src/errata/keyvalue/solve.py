@@ -26,11 +26,11 @@ def factor(C: Tensor, weight: float = 1.0, ridge: float = 0.0, history: Tensor |
     ridge: as a share of the mean eigenvalue of weight C. history: (d_in, d_in) sum of k k^T of past keys.
     Raises BadInput where the matrix is singular, which more tokens or a ridge cure.
     """
-    M = C.double() * weight
+    M = C.double().mul_(weight) if C.dtype != torch.float64 else C * weight
     if ridge:
         M.diagonal().add_(ridge * M.diagonal().mean())
     if history is not None:
-        M = M + history.to(M)
+        M += history.to(M.device)
     L: Tensor
     L, failed = torch.linalg.cholesky_ex(M)
     if failed:
@@ -42,19 +42,23 @@ def factor(C: Tensor, weight: float = 1.0, ridge: float = 0.0, history: Tensor |
     return L
 
 
-def ridge(K: Tensor, R: Tensor, cholesky: Tensor, slack: float = 1.0) -> LowRank:
+def ridge(K: Tensor, R: Tensor, cholesky: Tensor | None, slack: float = 1.0, spared: Tensor | None = None) -> LowRank:
     """The update that moves keys K by R at the least cost under M (MEMIT, eq. 14), of rank n at most.
 
-    K: (n, d_in) keys. R: (n, d_out) residuals. cholesky: (d_in, d_in) factor of M, see `factor`.
+    K: (n, d_in) keys. R: (n, d_out) residuals. cholesky: (d_in, d_in) factor of M, see `factor`; None where M is I.
     slack: R (slack I + K^T M^-1 K)^-1 K^T M^-1 is what slack times M would give with slack 1; 0 moves every
-    key by exactly its residual (EMMET). BadInput where that cannot be, because keys depend on each other.
+    key by exactly its residual (EMMET). spared: (m, d_in) keys whose k k^T M lacks: in the dual, keys with residual 0.
+    BadInput where keys cannot be met because they depend on each other.
     """
     _check(K, R)
-    keys = K.to(cholesky)
-    Y = torch.cholesky_solve(keys.T, cholesky)
-    gram = slack * torch.eye(len(K), dtype=Y.dtype, device=Y.device) + keys @ Y
-    inner, failed = torch.linalg.cholesky_ex((gram + gram.T) / 2)
-    if not slack and (failed or (inner.diagonal().square() < SAME_KEY * gram.diagonal()).any()):
+    keys = K if spared is None else torch.cat([spared.to(K), K])
+    old = len(keys) - len(K)
+    Z = _solved(cholesky, keys.double().T, transposed=False)
+    gram = Z.T @ Z
+    added = torch.ones(len(keys), dtype=gram.dtype, device=gram.device)
+    added[old:] = slack
+    inner, failed = torch.linalg.cholesky_ex(gram + torch.diag(added))
+    if not slack and (failed or (inner.diagonal().square() < SAME_KEY * gram.diagonal())[old:].any()):
         raise BadInput(
             f"two of the {len(K)} edits of this batch have the same key, and no matrix maps it to two values. Write "
             "edits of one subject in batches of their own, or allow for a residual with the option gram_ridge "
@@ -62,9 +66,20 @@ def ridge(K: Tensor, R: Tensor, cholesky: Tensor, slack: float = 1.0) -> LowRank
         )
     if failed:
         raise Diverged("the keys of this edit overflow: the model did not survive its earlier edits.")
-    # On the side of the keys: Y and its weights alone are huge where C is small, and would cancel after rounding.
-    right = torch.cholesky_solve(Y.T, inner)
-    return LowRank(R.to(K.dtype).T.contiguous(), right.to(K.dtype))
+    new = torch.eye(len(keys), dtype=gram.dtype, device=gram.device)[:, old:]
+    # On the side of the keys: M^-1 K and its weights alone are huge where C is small, and would cancel after rounding.
+    right = _solved(cholesky, Z @ torch.cholesky_solve(new, inner), transposed=True)
+    return LowRank(R.to(K.dtype).T.contiguous(), right.T.to(K.dtype).contiguous())
+
+
+def _solved(cholesky: Tensor | None, B: Tensor, *, transposed: bool) -> Tensor:
+    """L^-1 B, or L^-T B, for the lower factor L. B: (d, n)."""
+    if cholesky is None:
+        return B
+    # Not cholesky_solve, which copies the factor each time.
+    L = cholesky.mT if transposed else cholesky
+    found: Tensor = torch.linalg.solve_triangular(L, B.to(L), upper=transposed)
+    return found
 
 
 def null_space(values: Tensor, vectors: Tensor, threshold: float, share: float | None = None) -> Tensor:
@@ -82,19 +97,33 @@ def null_space(values: Tensor, vectors: Tensor, threshold: float, share: float |
     return vectors[:, :kept]
 
 
-def projected(K: Tensor, R: Tensor, N: Tensor, l2: float, history: Tensor | None = None) -> LowRank:
+def projected(
+    K: Tensor, R: Tensor, N: Tensor, l2: float, cholesky: Tensor | None = None, spared: Tensor | None = None
+) -> LowRank:
     """The update within a subspace, D = D N N^T, that moves keys K by R (AlphaEdit), of rank n at most.
 
-    K: (n, d_in) keys. R: (n, d_out) residuals. N: (d_in, r) orthonormal. l2: weight of |D|^2.
-    history: (d_in, d_in) sum of k k^T of past keys. Solved for N^T k, where the matrix N^T H N + l2 I is
-    symmetric and positive; the published D = R K^T P (K K^T P + H P + l2 I)^-1 with P = N N^T is the same.
+    K: (n, d_in) keys. R: (n, d_out) residuals. N: (d_in, r) orthonormal. l2: weight of |D|^2. cholesky: `inside` of
+    past keys, None where there are none. spared: (m, d_in) further past keys. Solved for N^T k, where the matrix
+    N^T H N + l2 I is symmetric and positive; the published D = R K^T P (K K^T P + H P + l2 I)^-1 with P = N N^T is
+    the same.
     """
-    inside = torch.zeros(N.shape[1], N.shape[1], dtype=N.dtype, device=N.device)
-    if history is not None:
-        inside = N.T @ history.to(N) @ N
-    inside.diagonal().add_(l2)
-    reduced = ridge(K.to(N) @ N, R.to(N), torch.linalg.cholesky(inside))
-    return LowRank(reduced.left.to(K.dtype), (reduced.right @ N.T).to(K.dtype))
+    # Without H the matrix is l2 I, and keys over the root of l2 make it I.
+    scale = 1.0 if cholesky is not None else l2**-0.5
+    reduced, known = (None if keys is None else scale * (keys.to(N) @ N) for keys in (K, spared))
+    assert reduced is not None
+    found = ridge(reduced, R.to(N), cholesky, spared=known)
+    return LowRank(found.left.to(K.dtype), (scale * found.right @ N.T).to(K.dtype))
+
+
+def inside(N: Tensor, l2: float, history: Tensor) -> Tensor:
+    """Lower Cholesky factor of N^T H N + l2 I, (r, r).
+
+    N: (d_in, r). history: (d_in, d_in) sum of k k^T of past keys.
+    """
+    M = N.T @ history.to(N) @ N
+    M.diagonal().add_(l2)
+    L: Tensor = torch.linalg.cholesky(M)
+    return L
 
 
 def direction(k: Tensor, cholesky: Tensor | None) -> Tensor:
@@ -102,7 +131,8 @@ def direction(k: Tensor, cholesky: Tensor | None) -> Tensor:
 
     k: (d_in,). cholesky: factor of C, or None to leave the covariance out: u = k / |k|.
     """
-    solved = k.double() if cholesky is None else torch.cholesky_solve(k.to(cholesky)[:, None], cholesky)[:, 0]
+    forward = _solved(cholesky, k.double()[:, None], transposed=False)
+    solved = _solved(cholesky, forward, transposed=True)[:, 0]
     u: Tensor = solved / solved.norm()
     return u
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from errata.errors import BadInput
 from errata.keyvalue.adam import adam
@@ -29,6 +30,8 @@ Shift = Callable[[Replay, Tensor], Tensor]
 class Objective:
     """steps: evaluations of the loss at most. clamp: largest |delta| / |v0|. loss_stop: loss below which to stop.
 
+    patience: after so many evaluations in a row at which all target tokens were the most probable ones in all
+    contexts the search ends (ENCORE, arXiv 2502.01636, section 4); 0 for never.
     settled: (weight, drift): where all target tokens were the most probable ones in all contexts, the next
     log likelihood counts with this weight, and a kl KL of at most `drift` ends the search (PMET).
     """
@@ -40,12 +43,13 @@ class Objective:
     kl: float
     loss_stop: float
     settled: tuple[float, float] | None = None
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.lr <= 0 or self.clamp <= 0 or self.weight_decay < 0 or self.kl < 0:
+        if self.steps < 1 or self.lr <= 0 or self.clamp <= 0 or min(self.weight_decay, self.kl, self.patience) < 0:
             raise BadInput(
                 f"steps {self.steps}, lr {self.lr} and clamp {self.clamp} must be positive, "
-                f"weight_decay {self.weight_decay} and kl {self.kl} at least 0."
+                f"weight_decay {self.weight_decay}, kl {self.kl} and patience {self.patience} at least 0."
             )
 
 
@@ -111,6 +115,9 @@ def optimise(
             weight, still = objective.settled
             done |= met & (drift.detach() <= still)
             search = replace(search, weights=torch.where(met, weight, torch.ones_like(search.weights)))
+        if objective.patience:
+            search = replace(search, predicted=torch.where(met, search.predicted + 1, 0))
+            done |= search.predicted >= objective.patience
         for slot in done.nonzero()[:, 0].tolist():
             found[search.members[slot]] = Target(search.offsets[slot], search.origins[slot], float(values[slot]), step)
         if done.all():
@@ -129,36 +136,40 @@ def _divergence(before: Tensor, after: Tensor) -> Tensor:
 class _Search:
     """The requests still searched for: a of them, with j rewriting rows and up to t target tokens each.
 
-    members: their places in the order of the call. columns: (c,) from the lookup on, the lookup's first.
-    at: (a, j, t) which of the columns predicts each target token. ids: (a, j, t) the tokens.
-    shares: (a, j, t) 1 / length, 0 behind the end. weights: (a,) of the log likelihoods. offsets, origins:
-    (a, d) or (a, parts, d). first, second: the same, Adam's moments.
+    members: their places in the order of the call. at: (a, j, t) which column, counted from the lookup's, predicts
+    each target token. ids: (a, j, t) the tokens. shares: (a, j, t) 1 / length, 0 behind the end. weights: (a,) of the
+    log likelihoods. predicted: (a,) evaluations in a row at which the target was the most probable answer. offsets,
+    origins: (a, d) or (a, parts, d). first, second: the same, Adam's moments.
     """
 
     replay: Replay
     members: list[int]
-    columns: Tensor
     at: Tensor
     ids: Tensor
     shares: Tensor
     weights: Tensor
+    predicted: Tensor
     origins: Tensor
     offsets: Tensor
     first: Tensor
     second: Tensor
 
-    def scores(self, offsets: Tensor, shift: Shift) -> tuple[Tensor, Tensor, Tensor]:
+    def scores(self, offsets: Tensor, shift_of: Shift) -> tuple[Tensor, Tensor, Tensor]:
         """Of each request (a,): the mean negative log likelihood of its target tokens, and whether all of them
         are the most probable ones in all contexts; and log probabilities at the essence rows (a, vocab)."""
         a, j, _ = self.at.shape
-        rows = torch.cat([offsets.repeat_interleave(j, 0), offsets])
-        logits = self.replay.logits(shift(self.replay, rows), self.columns)
+        read = self.shares > 0
+        owner, context, _ = read.nonzero(as_tuple=True)
+        essence = a * j + torch.arange(a, device=owner.device)
+        rows = torch.cat([owner * j + context, essence])
+        columns = torch.cat([self.at[read], torch.zeros_like(essence)])
+        shift = shift_of(self.replay, torch.cat([offsets.repeat_interleave(j, 0), offsets]))
+        logits = self.replay.logits(shift, columns, rows)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        logp = logits[: a * j].log_softmax(-1).unflatten(0, (a, j))
-        slots = torch.arange(a, device=logp.device)[:, None, None], torch.arange(j, device=logp.device)[None, :, None]
-        picked = logp[(*slots, self.at, self.ids)]
-        met = ((picked == logp.detach().amax(-1)[(*slots, self.at)]) | (self.shares == 0)).flatten(1).all(-1)
-        return -(picked * self.shares).sum(-1).mean(-1), met, logits[a * j :, 0].log_softmax(-1)
+        target, ids = logits[: len(owner)], self.ids[read]
+        nll = torch.zeros_like(self.shares).index_put((read,), cross_entropy(target, ids, reduction="none"))
+        best = torch.ones_like(read).index_put((read,), target.detach().argmax(-1) == ids)
+        return (nll * self.shares).sum(-1).mean(-1), best.flatten(1).all(-1), logits[len(owner) :].log_softmax(-1)
 
     def decay(self, offsets: Tensor) -> Tensor:
         """|delta| / |v0|^2, (a,), summed over the parts; 0 where both are, as at a token that sees no other."""
@@ -178,7 +189,7 @@ class _Search:
         if len(slots) == a:
             return self
         rows = torch.cat([(slots[:, None] * j + torch.arange(j, device=slots.device)).flatten(), a * j + slots])
-        names = ("at", "ids", "shares", "weights", "origins", "offsets", "first", "second")
+        names = ("at", "ids", "shares", "weights", "predicted", "origins", "offsets", "first", "second")
         kept = {name: getattr(self, name)[slots] for name in names}
         members = [self.members[slot] for slot in slots.tolist()]
         return replace(self, replay=self.replay.select(rows), members=members, **kept)
@@ -188,15 +199,15 @@ def _begin(replay: Replay, layouts: Sequence[Layout], origins: Tensor) -> _Searc
     """The search before its first step, all offsets zero."""
     rows = [row for layout in layouts for row in layout.rows]
     shape = (len(layouts), len(layouts[0].rows), max(len(row.target) for row in rows))
-    columns = sorted({0} | {column for row in rows for column in _predicting(row)})
-    at = _filled([[columns.index(column) for column in _predicting(row)] for row in rows], shape)
+    at = _filled([list(_predicting(row)) for row in rows], shape)
     ids = _filled([list(row.target) for row in rows], shape)
     lengths = torch.tensor([len(row.target) for row in rows]).reshape(*shape[:2], 1)
     shares = ((torch.arange(shape[2]) < lengths) / lengths).to(origins)
     zero, device = torch.zeros_like(origins), origins.device
-    members = list(range(len(layouts)))
-    where, weights = torch.tensor(columns, device=device), torch.ones(len(layouts)).to(origins)
-    return _Search(replay, members, where, at.to(device), ids.to(device), shares, weights, origins, zero, zero, zero)
+    members, weights = list(range(len(layouts))), torch.ones(len(layouts)).to(origins)
+    predicted = torch.zeros(len(layouts), dtype=torch.long, device=device)
+    laid = (at.to(device), ids.to(device), shares)
+    return _Search(replay, members, *laid, weights, predicted, origins, zero, zero, zero)
 
 
 def _predicting(row: Row) -> range:

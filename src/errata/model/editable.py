@@ -55,6 +55,11 @@ class EditableModel:
         return dtype
 
     @property
+    def bytes(self) -> int:
+        """Of all parameters."""
+        return sum(parameter.nbytes for parameter in self.model.parameters())
+
+    @property
     def pad_id(self) -> int:
         """What fills rows behind the mask; any id will do where the tokenizer names none."""
         known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
@@ -99,6 +104,15 @@ class EditableModel:
 
     def attention(self, layer: int) -> nn.Module:
         return self.layer(layer).get_submodule(self.arch.attention)
+
+    @property
+    def embedding(self) -> nn.Module:
+        return self._module(self.arch.embedding)
+
+    @property
+    def head(self) -> nn.Module:
+        """What makes logits of the final stream."""
+        return self._module(self.arch.head)
 
     def weight(self, site: str) -> Tensor:
         """The matrix of a site as a (d_out, d_in) view that shares its memory; not for writing."""
@@ -264,6 +278,22 @@ class EditableModel:
             yield
         finally:
             self.prompt_ends = None
+
+    @contextmanager
+    def resumed(self, layer: int, output: Any) -> Iterator[None]:
+        """Within the context the layers up to `layer` compute nothing and return `output`; none of them for -1."""
+        modules = [self.layer(index) for index in range(layer + 1)]
+        own = [module.__dict__.get("forward") for module in modules]
+        for module in modules:
+            module.__dict__["forward"] = lambda *args, **kwargs: output
+        try:
+            yield
+        finally:
+            for module, forward in zip(modules, own, strict=True):
+                if forward is None:
+                    del module.__dict__["forward"]
+                else:
+                    module.__dict__["forward"] = forward
 
     def shifted(self, module: nn.Module, positions: Tensor, delta: Tensor) -> AbstractContextManager[None]:
         """Within the context `delta` is added to a module's output at one position a row; differentiable.

@@ -76,7 +76,7 @@ class LowerStates:
         elif resume:
             given = self._read(key)
             stream = given.stream.to(model.device, copy=True)  # some families write into it
-            with resumed(model, self.layer - 1, (stream, *[None] * (given.parts - 1)) if given.parts else stream):
+            with model.resumed(self.layer - 1, (stream, *[None] * (given.parts - 1)) if given.parts else stream):
                 yield
         else:
             yield
@@ -136,20 +136,3 @@ class LowerStates:
 
 def _files(folder: Path | None) -> list[Path]:
     return [] if folder is None else list(folder.glob("*.safetensors"))
-
-
-@contextmanager
-def resumed(model: EditableModel, layer: int, output: Any) -> Iterator[None]:
-    """Within the context the layers up to `layer` compute nothing and return `output`; none of them for -1."""
-    modules = [model.layer(index) for index in range(layer + 1)]
-    own = [module.__dict__.get("forward") for module in modules]
-    for module in modules:
-        module.__dict__["forward"] = lambda *args, **kwargs: output
-    try:
-        yield
-    finally:
-        for module, forward in zip(modules, own, strict=True):
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward

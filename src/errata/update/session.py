@@ -55,10 +55,12 @@ class Applied:
 
 @dataclass
 class _Site:
-    """An edited matrix. base: before the first edit, in the model's dtype. master: base + updates, float32."""
+    """An edited matrix. base: before the first edit, in the model's dtype. master: base + updates, float32; None where
+    the model's own matrix is that.
+    """
 
     base: Tensor
-    master: Tensor
+    master: Tensor | None
     norm: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,8 +146,7 @@ class EditSession:
         """
         update = self._own(update)
         if isinstance(update, WeightDelta):
-            masters = {site: self._sites[site].master + update.dense(site) for site in update.sites}
-            self._write(masters, f"edit {self._next}")
+            self._add(update)
         else:
             self.model.attach(fold([*self.model.patches, update]))
         sizes = self._sizes(update)
@@ -225,7 +226,7 @@ class EditSession:
                 f"{site} is the same tensor as {', '.join(tied)}: editing one would edit the other. "
                 f"Edit linear maps inside the layers, such as {self.model.site(0)}."
             )
-        self._sites[site] = _Site(weight.clone(), weight.float().clone())
+        self._sites[site] = _Site(weight.clone(), None if weight.dtype == torch.float32 else weight.float().clone())
 
     def _sizes(self, update: Update) -> dict[str, Any]:
         """Norms of a change at each site, as such and over the unedited matrix's; entries and bytes of a patch."""
@@ -246,6 +247,19 @@ class EditSession:
         self._write(masters, what)
         self.model.attach(fold([*self._given, *(update for update in updates if isinstance(update, Patch))]))
 
+    def _add(self, update: WeightDelta) -> None:
+        """One site after the other, so that no more than one new matrix is held; all of them, or none."""
+        try:
+            for site in update.sites:
+                self._write({site: self._master(site) + update.dense(site)}, f"edit {self._next}")
+        except BaseException:
+            self._rebuild(update.sites, list(self._edits), "rebuilding")
+            raise
+
+    def _master(self, site: str) -> Tensor:
+        held = self._sites[site].master
+        return self.model.weight(site) if held is None else held
+
     def _write(self, masters: Mapping[str, Tensor], what: str) -> None:
         """Casts and writes all matrices, or none of them. Diverged if one is not finite."""
         values = {site: master.to(self.model.dtype) for site, master in masters.items()}
@@ -257,7 +271,8 @@ class EditSession:
                 )
         for site, value in values.items():
             self.model.write(site, value)
-            self._sites[site].master = masters[site]
+            if self._sites[site].master is not None:
+                self._sites[site].master = masters[site]
 
     def _in_force(self) -> list[str]:
         """Sites that an edit in force has changed."""
@@ -287,7 +302,7 @@ class EditSession:
             save_update(edit_file(folder, edit), update)
         for site in self._in_force():
             held = self._sites[site]
-            save_tensors(_base_file(folder, site), {"base": held.base, "master": held.master})
+            save_tensors(_base_file(folder, site), {"base": held.base, "master": self._master(site)})
         ledger = {
             "format": FORMAT,
             "model": self.origin,
@@ -313,7 +328,8 @@ class EditSession:
         here = session.model.device
         for site in ledger["sites"]:
             tensors = load_tensors(_base_file(folder, site))
-            session._sites[site] = _Site(tensors["base"].to(here), tensors["master"].to(here))
+            master = None if model.dtype == torch.float32 else tensors["master"].to(here)
+            session._sites[site] = _Site(tensors["base"].to(here), master)
         for line in ledger["edits"]:
             requests = tuple(EditRequest(**request) for request in line["requests"])
             applied = Applied(**{**line, "requests": requests})

@@ -41,8 +41,9 @@ class RankOne(ABC):
     """Hyperparameters of a rank-one method; the defaults are GPT-2 XL's in the configuration of ROME's authors.
 
     layer: the one edited. steps, lr, weight_decay, clamp, kl, loss_stop: search for the value, see
-    `Objective`. contexts: (length, count) of sampled prefixes. covariance: False leaves C^-1 out, as
-    the papers on collapse ran it. ridge: share of C's mean eigenvalue added to C. seed: of the prefixes.
+    `Objective`. patience: ENCORE's early stop, see there; 0 is off, as in the papers. contexts: (length, count) of
+    sampled prefixes. covariance: False leaves C^-1 out, as the papers on collapse ran it. ridge: share of C's mean
+    eigenvalue added to C. seed: of the prefixes.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class RankOne(ABC):
     contexts: Sequence[Sequence[int]] = ((5, 10), (10, 10))
     covariance: bool = True
     ridge: float = 0.0
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,7 +75,8 @@ class RankOne(ABC):
     @property
     def objective(self) -> Objective:
         """How the value is searched for."""
-        return Objective(self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop)
+        numbers = self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop
+        return Objective(*numbers, patience=self.patience)
 
     def needs(self, model: EditableModel) -> tuple[Need, ...]:
         """The second moment of the layer, unless the covariance is left out."""

@@ -7,7 +7,7 @@ what it is of (`read` and `wanted`), how it is shared out (`power`), and how a l
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,16 +18,14 @@ from errata.artifacts.store import SECOND_MOMENT, Artifacts, Need
 from errata.editors.base import EditResult, Progress, State
 from errata.errors import BadInput
 from errata.keyvalue.contexts import STARTS, Contexts, contexts, grouped, groups
-from errata.keyvalue.keys import Layout, hidden_at, lay_out
-from errata.keyvalue.replay import record
-from errata.keyvalue.solve import factor
+from errata.keyvalue.history import Past, past
+from errata.keyvalue.keys import Layout, Lookups, hidden_at, lay_out
+from errata.keyvalue.replay import footprint, record
 from errata.keyvalue.spread import spread
 from errata.keyvalue.targets import Objective, Target, at_stream, bare, interleave, optimise
 from errata.model.editable import EditableModel
 from errata.types import EditRequest
 from errata.update.delta import LowRank
-
-ROWS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,12 @@ class Spreading(ABC):
     """Hyperparameters of a method that spreads its edits; the defaults are GPT-2 XL's in MEMIT's configuration.
 
     layers: those edited; the target is set at the last. steps, lr, weight_decay, clamp, kl, loss_stop:
-    search for the target, see `Objective`. contexts: (length, count) of sampled prefixes. history: keep the
-    sum H of k k^T of all edits so far, so that later batches spare them; arXiv 2605.26670 shows that equal to
-    one joint batch, if H holds the very keys that were solved for. It does here: those of each solve, read
-    after the writes below it and before its own. seed: of the prefixes.
+    search for the target, see `Objective`. patience: ENCORE's early stop, see there; 0 is off, as in the papers.
+    contexts: (length, count) of sampled prefixes. history: keep the keys of all edits so far, so that later batches
+    spare them; arXiv 2605.26670 shows that equal to one joint batch, if they are the very keys that were solved
+    for. They are: those of each solve, read after the writes below it and before its own. memory: gigabytes beside
+    the model and what was built for it, which decide how many targets are searched for together, one at least; by
+    default a tenth of the model's size. seed: of the prefixes.
     """
 
     name: ClassVar[str]
@@ -59,7 +59,9 @@ class Spreading(ABC):
     kl: float = 0.0625
     loss_stop: float = 0.05
     contexts: Sequence[Sequence[int]] = ((10, 5),)
+    patience: int = 0
     history: bool = False
+    memory: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,12 +69,15 @@ class Spreading(ABC):
         object.__setattr__(self, "contexts", groups(self.contexts))
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise BadInput(f"{self.name}: layers {list(self.layers)}: name each layer once, at least one.")
+        if self.memory is not None and self.memory <= 0:
+            raise BadInput(f"{self.name}: memory {self.memory}: gigabytes, more than 0; leave it out for the default.")
         _ = self.objective
 
     @property
     def objective(self) -> Objective:
         """How targets are searched for."""
-        return Objective(self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop)
+        numbers = self.steps, self.lr, self.weight_decay, self.clamp, self.kl, self.loss_stop
+        return Objective(*numbers, patience=self.patience)
 
     def needs(self, model: EditableModel) -> tuple[Need, ...]:
         """The second moment of every edited layer."""
@@ -93,15 +98,19 @@ class Spreading(ABC):
         sizes = groups(self.contexts)
         texts = contexts(model, sizes, grouped(sizes), state, self.seed, STARTS)
         layouts = [self.lay_out(model, request, texts) for request in requests]
-        targets = self._targets(model, layouts, progress)
+        room = self._room(model)
+        targets = self._targets(model, layouts, room, progress)
         Z = torch.stack([self.wanted(model, target) for target in targets])
-        past = {layer: state.get(_past(layer)) if self.history else None for layer in self.layers}
+        before = {layer: past(state, layer) if self.history else Past() for layer in self.layers}
 
         def solve(layer: int, K: Tensor, R: Tensor) -> LowRank:
-            return self.solve(model, artifacts, layer, past[layer], K, R)
+            return self.solve(model, artifacts, layer, before[layer], K, R)
 
-        update, keys = spread(model, layouts, texts.weights, self.layers, Z, solve, self.read, self.power)
-        remembered = {**state, **texts.state(), **(_history(past, keys) if self.history else {})}
+        update, keys = spread(model, layouts, texts.weights, self.layers, Z, solve, self.read, self.power, room)
+        remembered = {**state, **texts.state()}
+        if self.history:
+            for layer, K in keys.items():
+                remembered |= before[layer].with_keys(K).state(layer)
         more = self.remarks(model, artifacts)
         found = zip(layouts, targets, strict=True)
         details = tuple({**_details(layout, target, texts), **more} for layout, target in found)
@@ -120,9 +129,9 @@ class Spreading(ABC):
         origins = first.to(torch.promote_types(first.dtype, torch.float32))
         return optimise(replay, layouts, origins, self.objective, at_stream)
 
-    def read(self, model: EditableModel, layouts: Sequence[Layout], layer: int) -> Tensor:
+    def read(self, bare: Lookups, layer: int, settled: int = 0) -> Tensor:
         """What targets are of, as it is now, (n, d_model): by default the stream after the last layer."""
-        return hidden_at(model, layouts, layer)
+        return hidden_at(bare, layer, settled)
 
     def wanted(self, model: EditableModel, target: Target) -> Tensor:
         """What `read` should give at the last layer for one request, (d_model,)."""
@@ -130,9 +139,9 @@ class Spreading(ABC):
 
     @abstractmethod
     def solve(
-        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Tensor | None, K: Tensor, R: Tensor
+        self, model: EditableModel, artifacts: Artifacts, layer: int, past: Past, K: Tensor, R: Tensor
     ) -> LowRank:
-        """One layer's update. past: (d_in, d_in) sum of k k^T of earlier edits, if it is kept and there are any.
+        """One layer's update. past: keys of earlier edits, none where they are not kept.
 
         K: (n, d_in) keys. R: (n, d_out) residuals of the down projection's output.
         """
@@ -141,13 +150,20 @@ class Spreading(ABC):
         """What the details say beyond those of every method, JSON-able."""
         return {}
 
-    def _targets(self, model: EditableModel, layouts: Sequence[Layout], progress: Progress | None) -> list[Target]:
-        found: list[Target] = []
-        for chunk in _chunks(layouts):
-            found += self.search(model, chunk)
+    def _targets(
+        self, model: EditableModel, layouts: Sequence[Layout], room: float, progress: Progress | None
+    ) -> list[Target]:
+        """In the order of the layouts. Those as long behind the subject are searched for together."""
+        found: dict[int, Target] = {}
+        for chunk in _chunks(layouts, [footprint(model, layout, self.layers[-1]) for layout in layouts], room):
+            found |= zip(chunk, self.search(model, [layouts[index] for index in chunk]), strict=True)
             if progress is not None:
                 progress("targets", len(found), len(layouts))
-        return found
+        return [found[index] for index in range(len(layouts))]
+
+    def _room(self, model: EditableModel) -> float:
+        """Bytes."""
+        return model.bytes / 10 if self.memory is None else 1e9 * self.memory
 
 
 @dataclass(frozen=True)
@@ -166,30 +182,22 @@ class Weighted(Spreading):
         if self.moment_weight <= 0:
             raise BadInput(f"{self.name}: moment_weight {self.moment_weight}: it must be positive.")
 
-    def factor(self, model: EditableModel, artifacts: Artifacts, layer: int, past: Tensor | None) -> Tensor:
-        """Cholesky factor of lambda C, and of the keys of earlier batches if they are remembered."""
-        if past is None:
-            return artifacts.cholesky(model, layer, self.moment_weight, self.ridge)
-        C = artifacts.second_moment(model, layer).C.to(model.device)
-        return factor(C, self.moment_weight, self.ridge, past.to(model.device))
+    def factor(self, model: EditableModel, artifacts: Artifacts, layer: int, past: Past) -> Tensor:
+        """Cholesky factor of lambda C, and of the summed keys of earlier batches if they are remembered."""
+        return artifacts.cholesky(model, layer, self.moment_weight, self.ridge, past.total)
 
 
-def _past(layer: int) -> str:
-    return f"history.{layer}"
-
-
-def _history(past: Mapping[int, Tensor | None], keys: Mapping[int, Tensor]) -> dict[str, Tensor]:
-    """For each layer the sum of k k^T over all edits so far, (d_in, d_in) float32, on the CPU."""
-    grams = {layer: (K.T.double() @ K.double()).cpu() for layer, K in keys.items()}
-    before = {layer: 0.0 if held is None else held.double() for layer, held in past.items()}
-    return {_past(layer): (before[layer] + gram).float() for layer, gram in grams.items()}
-
-
-def _chunks(layouts: Sequence[Layout]) -> Iterator[Sequence[Layout]]:
-    """As many requests at once as give a bounded number of rows."""
-    size = max(1, ROWS_AT_ONCE // (len(layouts[0].rows) + 1))
-    for start in range(0, len(layouts), size):
-        yield layouts[start : start + size]
+def _chunks(layouts: Sequence[Layout], sizes: Sequence[int], room: float) -> Iterator[list[int]]:
+    """Indices of the layouts, as many at once as fit, the shortest behind the subject first. sizes: bytes of each."""
+    order = sorted(range(len(layouts)), key=lambda index: layouts[index].span)
+    chunk: list[int] = []
+    for index in order:
+        # Shorter ones are padded to this one's length.
+        if chunk and (len(chunk) + 1) * sizes[index] > room:
+            yield chunk
+            chunk = []
+        chunk.append(index)
+    yield chunk
 
 
 def _details(layout: Layout, target: Target, texts: Contexts) -> dict[str, Any]:
