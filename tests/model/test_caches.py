@@ -35,8 +35,11 @@ def test_one_prefix_for_many_rows_takes_no_memory_of_its_own() -> None:
     model = tiny_model("llama")
     cache = prefill(model, (5, 6, 7))
     rows = for_rows(cache, 4)
+    given = torch.randn(4, 2, 2, 8), torch.randn(4, 2, 2, 8)
+    keys, _ = rows.update(*given, 0)
+    assert torch.equal(keys, torch.cat([cache.layers[0].keys.expand(4, -1, -1, -1), given[0]], -2))
     assert rows.layers[0].keys.shape[0] == 4 and rows.layers[0].keys.data_ptr() == cache.layers[0].keys.data_ptr()
-    assert cache.layers[0].keys.shape[0] == 1
+    assert cache.layers[0].keys.shape[0] == 1 and rows.get_seq_length() == cache.get_seq_length() == 3
 
 
 @pytest.fixture
