@@ -114,9 +114,9 @@ def apart(found: Sequence[Any], expected: Sequence[Any]) -> float:
     Texts may where two tokens are as probable to the last bits, which random weights make likely.
     """
     if isinstance(expected[0], str):
-        return sum(a != b for a, b in zip(found, expected, strict=True)) / len(expected)
+        return float(sum(a != b for a, b in zip(found, expected, strict=True)) / len(expected))
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected], "other tokens are the most probable"
-    largest = max(abs(a - b) for (a, _), (b, _) in zip(found, expected, strict=True))
+    largest = float(max(abs(a - b) for (a, _), (b, _) in zip(found, expected, strict=True)))
     assert largest < CLOSE, f"log-probabilities differ by {largest}"
     return largest
 
@@ -131,7 +131,8 @@ def needed(model: EditableModel, requests: Sequence[Instance]) -> Work:
         tokens.update(hashes)
         read.update(hashes[-len(answer) :])
     layers = sum(p.numel() for layer in range(model.n_layers) for p in model.layer(layer).parameters())
-    return Work(float32=2.0 * (len(tokens) * layers + len(read) * model.head.weight.numel()))
+    head = sum(p.numel() for p in model.head.parameters())
+    return Work(float32=2.0 * (len(tokens) * layers + len(read) * head))
 
 
 def later_checkpoint(items: int, rounds: int, quick: bool) -> Contest:

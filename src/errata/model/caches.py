@@ -83,14 +83,14 @@ def _state(model: "EditableModel") -> object:
     return model, hooks, model.patches, [(id(tensor), tensor._version) for tensor in model.model.parameters()]
 
 
-class Reserved(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
+class Reserved(DynamicLayer):
     """Keys and values of one layer in memory set aside for `room` positions of every row.
 
     A token's are written in place, and nothing is copied as rows grow. A row that leaves gives its place to the last.
     """
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers is
         self._room = room
         self._whole: list[Tensor] = []
 
@@ -112,7 +112,8 @@ class Reserved(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
             if place != row:
                 for whole in self._whole:
                     whole[place] = whole[row]
-        self.keys, self.values = (states[: len(indices)] for states in (self.keys, self.values))
+        end = self.get_seq_length()
+        self.keys, self.values = (whole[: len(indices), :, :end] for whole in self._whole)
 
 
 def reserved(model: "EditableModel", room: int) -> DynamicCache:

@@ -71,7 +71,7 @@ class Setup:
     @property
     def first_layer(self) -> int:
         """The first layer whose weights the method writes, 0 where it does not say."""
-        return min(getattr(self.editor, "layers", ()) or [getattr(self.editor, "layer", 0)])
+        return int(min(getattr(self.editor, "layers", ()) or [getattr(self.editor, "layer", 0)]))
 
     @property
     def data_dir(self) -> str | None:
