@@ -93,9 +93,10 @@ def test_groups_cover_every_row_once_and_leave_what_is_scored() -> None:
 def test_what_is_not_finite_is_nan_in_its_own_row_alone() -> None:
     model = tiny_model("llama")
     model.model.get_input_embeddings().weight[7] = torch.nan
-    rows = [Row((1, 5, 9), 1), Row((1, 7, 9), 1)]
+    rows = [Row((1, 5, 9), 1), Row((1, 7, 9), 1), Row((1, 5, 6, 7), 1), Row((1, 5, 6, 9), 1)]
     result = dict(tail_log_probs(model, rows))
     assert result[0].isfinite().all() and result[1].isnan().all()
+    assert result[2].isnan().all() and result[3].isfinite().all(), "a row in the same line saw it"
 
 
 def test_targets() -> None:
