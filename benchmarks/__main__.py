@@ -9,7 +9,7 @@ from benchmarks import harness, machine
 from benchmarks.harness import Result, Row
 from errata.cli import output
 
-MODULES = ("editing", "moments", "memory", "history", "startup")
+MODULES = ("editing", "moments", "memory", "history", "scoring", "startup")
 """Where rows are: each module has `ROWS`."""
 
 

@@ -161,3 +161,16 @@ def test_models_with_sliding_windows_share_no_prefix(monkeypatch: pytest.MonkeyP
     assert [list(row.ids) for row in model.generate_full(prompts, 6, stop=())] == [
         literal(model, p, 6) for p in prompts
     ]
+
+
+def test_rows_that_leave_make_room_for_the_last_ones() -> None:
+    assert generation._closed([0, 2, 3]) == [0, 3, 2]
+    assert generation._closed([4, 5]) == [5, 4]
+    assert generation._closed([0, 1]) == [0, 1]
+
+
+def test_progress_counts_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "TOKENS_AT_ONCE", 60)
+    done: list[int] = []
+    generation.generate(tiny_model("llama"), PROMPTS, 4, (), advance=done.append)
+    assert sum(done) == len(PROMPTS) and len(done) > 1

@@ -271,3 +271,12 @@ def test_a_tokenizer_without_template_is_refused() -> None:
 def test_a_text_that_begins_with_bos_gets_no_other() -> None:
     tokenizer = TOKENIZERS["llama"]
     assert encode(tokenizer, "<s>The sky is").count(tokenizer.bos_token_id) == 1
+
+
+def test_ids_are_those_of_the_tokenizer_whatever_was_set_on_it() -> None:
+    tokenizer = tiny_tokenizer(bos=True)
+    for text in ("The capital of France is", "<s> Paris", " Å  x", ""):
+        expected = tokenizer(text, add_special_tokens=not text.startswith("<s>"))["input_ids"]
+        assert encode(tokenizer, text) == expected
+        tokenizer([text, text + " longer"], padding=True, truncation=True, max_length=3)
+        assert encode(tokenizer, text) == expected

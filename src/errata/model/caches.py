@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
@@ -60,12 +61,20 @@ def layers(cache: DynamicCache) -> list[Layer]:
 
 
 def for_rows(cache: DynamicCache, n: int) -> DynamicCache:
-    """The cache of one prefix as that of n rows that begin with it, in the same memory."""
+    """The cache of one prefix as that of n rows that begin with it, in the same memory.
+
+    It is for passes that nothing follows: each layer reads what they add, and does not keep it.
+    """
     rows = copy.copy(cache)
     rows.layers = [copy.copy(layer) for layer in cache.layers]
     for layer in layers(rows):
         layer.keys, layer.values = (states.expand(n, -1, -1, -1) for states in (layer.keys, layer.values))
+        layer.__dict__["update"] = partial(_joined, layer)
     return rows
+
+
+def _joined(layer: Layer, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    return torch.cat([layer.keys, key_states], -2), torch.cat([layer.values, value_states], -2)
 
 
 def _state(model: "EditableModel") -> object:
@@ -81,7 +90,7 @@ class Reserved(DynamicLayer):
     """
 
     def __init__(self, room: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # as transformers has it
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers is
         self._room = room
         self._whole: list[Tensor] = []
 

@@ -122,12 +122,13 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads rows that `model` runs as they are."""
+    """Reads rows that `model` runs as they are. lined: whether several may stand in one line."""
 
     model: EditableModel
     rows: Sequence[Row]
     prefixes: PrefixCache
     lower: LowerStates | None
+    lined: bool = True
 
     def read(self) -> Iterator[tuple[int, Tensor]]:
         """As `tail_log_probs`."""
@@ -159,7 +160,8 @@ class _Reader:
         """Whether rows may stand in one line behind a prefix: not with memories, nor with short attention windows."""
         config = self.model.model.config
         windows = [getattr(config, name, None) or prefix + LINE for name in ("sliding_window", "window_size")]
-        return not self.model.patches and prefix + LINE <= min(windows) and config._attn_implementation in MASKED
+        masked = config._attn_implementation in MASKED and not self.model.patches
+        return self.lined and masked and prefix + LINE <= min(windows)
 
     def _lines(self, group: Group) -> Iterator[tuple[int, ...]]:
         """The rows of each line, by index."""
@@ -222,13 +224,21 @@ class _Reader:
                 input_ids=tokens.ids,
                 attention_mask=_attention(lines, tokens.mask, prefix, model.dtype),
                 position_ids=depths + prefix,
-                past_key_values=for_rows(cache, len(lines)) if cache else None,
+                past_key_values=None if cache is None else for_rows(cache, len(lines)),
                 use_cache=cache is not None,
             ).logits.float()
         finite = logits.isfinite().all(-1, keepdim=True)
+        if len(lines) < len(reads) and not finite.all():
+            yield from self._alone(list(reads))
+            return
         log_probs = logits.log_softmax(-1).where(finite, torch.nan)
         for index, places in reads.items():
             yield index, log_probs[[order[place] for place in places]]
+
+    def _alone(self, members: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Rows in lines of their own: in a common one NaN is seen through any mask, as zero times NaN is NaN."""
+        reader = _Reader(self.model, [self.rows[index] for index in members], self.prefixes, None, lined=False)
+        yield from ((members[place], log_probs) for place, log_probs in reader.read())
 
 
 def _attention(lines: Sequence[Line], mask: Tensor, prefix: int, dtype: torch.dtype) -> Tensor:

@@ -116,7 +116,10 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text, with BOS if the tokenizer adds one; a text that begins with BOS itself gets no other."""
-    # Without offsets, which take as long again.
+    backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+    if backend is not None and backend.truncation is None and backend.padding is None:
+        # What wraps it takes as long as the tokens do.
+        return list(backend.encode(str(text), add_special_tokens=not _is_complete(tokenizer, text)).ids)
     return list(_encoded(tokenizer, text)["input_ids"])
 
 
@@ -196,7 +199,11 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, **options: Any) -> Any:
-    """What the tokenizer gives for a text; one that is complete gets no further BOS."""
+    """What the tokenizer gives for a text."""
+    return tokenizer(str(text), verbose=False, add_special_tokens=not _is_complete(tokenizer, text), **options)
+
+
+def _is_complete(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether a text gets no further BOS."""
     bos = tokenizer.bos_token
-    complete = isinstance(text, ChatPrompt) or (bos is not None and text.startswith(bos))
-    return tokenizer(str(text), verbose=False, add_special_tokens=not complete, **options)
+    return isinstance(text, ChatPrompt) or (bos is not None and text.startswith(bos))
