@@ -29,12 +29,14 @@ def saying(model: EditableModel, monkeypatch: pytest.MonkeyPatch, say: Say) -> l
     """The model continues each prompt as told; returns the prompts it was asked."""
     asked: list[str] = []
 
-    def generate_full(prompts: Sequence[str], max_new_tokens: int, stop: Sequence[str]) -> list[Generation]:
+    def generate(
+        model: EditableModel, prompts: Sequence[str], new: int, stop: Sequence[str], *_: object
+    ) -> list[Generation]:
         asked.extend(prompts)
         assert "\n" in stop
         return [say(prompt) for prompt in prompts]
 
-    monkeypatch.setattr(model, "generate_full", generate_full)
+    monkeypatch.setattr("errata.capability.local.generate", generate)
     return asked
 
 

@@ -207,9 +207,8 @@ def test_words_are_compared_as_squad_does() -> None:
 def test_reasoning_may_have_paragraphs(model: EditableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     stops: list[object] = []
     monkeypatch.setattr(
-        model,
-        "generate_full",
-        lambda prompts, n, stop: stops.append(stop) or [Generation("", True, True)] * len(prompts),
+        "errata.capability.local.generate",
+        lambda model, prompts, new, stop, *_: stops.append(stop) or [Generation("", True, True)] * len(prompts),
     )
     for task in ("p1_bbh", "p1_gsm8k", "p1_commonsenseqa"):
         score(model, task)
@@ -226,11 +225,11 @@ def model() -> EditableModel:
 def say(model: EditableModel, monkeypatch: pytest.MonkeyPatch, text: str, finite: bool = True) -> list[str]:
     asked: list[str] = []
 
-    def generate_full(prompts: list[str], *_: object) -> list[Generation]:
+    def generate(model: EditableModel, prompts: list[str], *_: object) -> list[Generation]:
         asked.extend(prompts)
         return [Generation(text, False, finite)] * len(prompts)
 
-    monkeypatch.setattr(model, "generate_full", generate_full)
+    monkeypatch.setattr("errata.capability.local.generate", generate)
     return asked
 
 

@@ -440,7 +440,8 @@ def test_published_items_that_never_count_are_not_asked() -> None:
 
 def say(model: EditableModel, monkeypatch: pytest.MonkeyPatch, text: str, finite: bool = True) -> None:
     monkeypatch.setattr(
-        model, "generate_full", lambda prompts, max_new_tokens, stop: [Generation(text, False, finite) for _ in prompts]
+        "errata.capability.local.generate",
+        lambda model, prompts, *_: [Generation(text, False, finite) for _ in prompts],
     )
 
 

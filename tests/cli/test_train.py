@@ -58,6 +58,8 @@ def test_train_then_edit_and_run(
     assert described["mend"]["provenance"]["steps"] == 3 and described["mend"]["sha256"]
     assert train(folder, "--steps", "4") == 0
     capsys.readouterr()
+    assert main(["run", str(run)]) == 0  # finished, so left alone
+    (run / "finished.json").unlink()
     assert main(["run", str(run)]) == 2
     assert "begun with another mend" in capsys.readouterr().err
 
