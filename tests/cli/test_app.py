@@ -15,7 +15,9 @@ from errata.cli import main
 from errata.cli.app import app
 from errata.errors import BadInput
 
-COMMANDS = "edit generate undo train run sweep reproduce findings report list doctor locate artifacts atlas data demo prompts".split()
+COMMANDS = (
+    "edit generate undo train run sweep reproduce findings report list doctor locate artifacts atlas data demo prompts"
+).split()
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
