@@ -138,8 +138,12 @@ class Slurm:
         return [(job, self._result(task)) for job, task in done]
 
     def stop(self) -> None:
+        """Cancelled jobs take a moment to end, and hold their runs until then."""
         for _, task in self._running:
             task.cancel()
+        deadline = time.monotonic() + PATIENCE
+        while not all(task.done(force_check=True) for _, task in self._running) and time.monotonic() < deadline:
+            time.sleep(PULSE)
         self._running.clear()
 
     def _parameters(self, job: Job) -> dict[str, Any]:
